@@ -1,0 +1,70 @@
+//! One receive and one transmit queue of a device, whatever brings the packets: AF_XDP, memory, tap, and decorators
+//! that are queue pairs themselves (faults, capture).
+//!
+//! Called by the worker's turn and by the simulator. Never parses a packet, never reads a clock.
+#![forbid(unsafe_code)]
+
+mod packet;
+pub use packet::{BURST_PACKETS, Burst, Frame, HEADROOM_BYTES, MAX_FRAMES, Packet};
+
+use std::os::fd::BorrowedFd;
+
+/// One receive and one transmit queue of one device, owned by one core.
+pub trait QueuePair {
+    /// Moves received packets into `burst` until either runs out. Zero is an ordinary answer.
+    fn receive(&mut self, burst: &mut Burst) -> usize;
+
+    /// Hands `burst` over, oldest first, and wakes the device once where it wants that. What the ring cannot take
+    /// stays behind, in order.
+    fn transmit(&mut self, burst: &mut Burst);
+
+    /// A fresh frame of the memory that this pair transmits from without a copy. `None`: all are in use.
+    fn frame(&mut self) -> Option<Frame>;
+
+    /// What the hardware promises to do for us; fixed for the pair's life.
+    fn offloads(&self) -> Offloads;
+
+    /// What the device and the rings counted.
+    fn counters(&mut self) -> QueueCounters;
+
+    /// Readable when packets wait; what an idle worker sleeps on. `None`: the pair must be polled.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// All off is always correct.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// The neighbour may leave a received L4 checksum unfinished (veth with `tx` offload on).
+    pub unfinished_receive_checksum: bool,
+    /// The device fills in L4 checksums of transmitted packets.
+    pub transmit_checksum: bool,
+    /// Longest packet of several frames that may be transmitted (bytes); one frame when the pair has no multi-buffer.
+    pub max_packet_bytes: usize,
+}
+
+/// Counted since the pair was made. Each loss has a discard's name.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    pub received_packets: u64,
+    pub received_bytes: u64,
+    pub transmitted_packets: u64,
+    pub transmitted_bytes: u64,
+    /// AF_XDP `rx_dropped`: no chunk could hold the packet or memory was short.
+    pub nic_rx_dropped: u64,
+    /// AF_XDP `rx_ring_full`.
+    pub nic_rx_ring_full: u64,
+    /// AF_XDP `rx_fill_ring_empty_descs`.
+    pub nic_fill_ring_empty: u64,
+    /// A chain longer than [`MAX_FRAMES`], or one that the kernel never ended.
+    pub nic_chain_broken: u64,
+    /// Transmits that needed a copy because the packet lay in other memory.
+    pub copied_packets: u64,
+    /// Packets that died because no frame was free to copy them into.
+    pub nic_tx_no_frame: u64,
+    /// AF_XDP `tx_invalid_descs`.
+    pub nic_tx_invalid: u64,
+    /// System calls made to wake the device.
+    pub wakeups: u64,
+}

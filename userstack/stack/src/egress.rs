@@ -1,0 +1,30 @@
+//! How the stack hands new packets to its caller.
+
+use crate::InterfaceId;
+
+/// Where packets that the stack makes are written. The worker's implementation copies them into frames of the
+/// interface's pool; the simulator's into its links.
+pub trait Egress {
+    /// How many more packets `interface` takes now.
+    fn room(&self, interface: InterfaceId) -> usize;
+
+    /// Writes one packet: `header` (Ethernet onwards), then the payload slices, oldest byte first.
+    fn emit(&mut self, interface: InterfaceId, header: &[u8], payload: [&[u8]; 2]) -> Result<(), Full>;
+
+    /// What the interface does for us; fixed for its life.
+    fn offloads(&self, interface: InterfaceId) -> Offloads;
+}
+
+/// The interface takes no more packets this turn. The stack keeps what it has and offers it again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What a queue pair promises. All off is always correct.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// The neighbour may leave a received L4 checksum unfinished (veth with `tx` offload on): a field equal to the
+    /// folded pseudo-header sum is then accepted. Off: such a field is a wrong checksum.
+    pub unfinished_receive_checksum: bool,
+    /// The device fills in L4 checksums of transmitted packets.
+    pub transmit_checksum: bool,
+}

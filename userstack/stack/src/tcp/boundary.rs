@@ -1,0 +1,63 @@
+//! What lies between TCP and the IP layer below it, in both directions. Neither side knows more of the other.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{Full, InterfaceId};
+
+/// What IP knows of a segment that arrived. The TCP checksum has been verified.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Arrival {
+    pub interface: InterfaceId,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    /// The two ECN bits (RFC 3168, section 5).
+    pub ecn: u8,
+}
+
+/// Where a connection's packets go, resolved once and kept by the connection; IP checks that it still holds.
+/// The default value is "not resolved yet".
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub interface: Option<InterfaceId>,
+    /// Index of the neighbour entry, private to IP.
+    pub neighbour: u32,
+    /// Generation of routes and neighbours under which this was resolved, private to IP.
+    pub generation: u32,
+}
+
+/// Why IP did not take a segment.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The interface takes no more this turn: offer it again next turn.
+    Full,
+    /// The next hop's hardware address is being resolved; a bounded number waits, this one did not fit. RTO resends.
+    Resolving,
+    NoRoute,
+}
+
+impl From<Full> for Refused {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+/// IP, as TCP sees it while it transmits.
+pub(crate) trait SegmentSink {
+    /// Resolves `path` again where routes or neighbours changed.
+    /// IP bytes of a packet that `path` carries (for the MSS), or `NoRoute`.
+    fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused>;
+
+    /// Sends one segment. `header` is the TCP header with options and a zero checksum field; IP fills the checksum
+    /// (or leaves it to the device), adds IP and Ethernet headers and resolves the next hop.
+    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused>;
+}
+
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub header: &'a mut [u8],
+    /// Up to two slices of a ring buffer, oldest first.
+    pub payload: [&'a [u8]; 2],
+    pub ecn: u8,
+}

@@ -1,0 +1,122 @@
+//! TCP: what the socket crate sees of it.
+
+pub(crate) mod boundary;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::{InterfaceId, Prefix};
+
+/// Names a connection for its life: a stale key misses.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    pub(crate) slot: u32,
+    pub(crate) life: u32,
+}
+
+/// Names a listener.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerKey {
+    pub(crate) slot: u32,
+    pub(crate) life: u32,
+}
+
+/// What a listener accepts. The most exact listener wins: address before prefix before any; port before any;
+/// interface before any.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListenSpec {
+    /// Local addresses (as the peer wrote them: the original destination).
+    pub addresses: Prefix,
+    /// `None`: every port.
+    pub port: Option<u16>,
+    /// `None`: every interface.
+    pub interface: Option<InterfaceId>,
+}
+
+/// Behaviour of one connection, or of all that a listener accepts.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// Bound of the receive buffer, and so of the window (bytes).
+    pub receive_buffer_bytes: usize,
+    /// Bound of the send buffer (bytes).
+    pub send_buffer_bytes: usize,
+    /// Half-open and not yet accepted connections a listener holds.
+    pub backlog: usize,
+    /// Time for a connect to succeed.
+    pub connect_timeout: Duration,
+    /// Idle time before keepalive probes; `None`: no probes.
+    pub keepalive: Option<Duration>,
+    pub congestion: Congestion,
+    /// Send small segments at once (TCP_NODELAY).
+    pub no_delay: bool,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    Cubic,
+    NewReno,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            receive_buffer_bytes: 1 << 20,
+            send_buffer_bytes: 1 << 20,
+            backlog: 1024,
+            connect_timeout: Duration::from_secs(5),
+            keepalive: Some(Duration::from_secs(7200)),
+            congestion: Congestion::Cubic,
+            no_delay: true,
+        }
+    }
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum TcpError {
+    /// The peer reset the connection.
+    Reset,
+    /// The peer refused the connection.
+    Refused,
+    /// No answer within the connect timeout, the retransmission limit or the keepalive limit.
+    TimedOut,
+    /// ICMP said the destination cannot be reached, or no route is left.
+    Unreachable,
+    /// The key's connection is gone, or this side has shut down writing.
+    Closed,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    NoRoute,
+    /// No address of ours is of the remote's family on the outgoing interface.
+    NoSourceAddress,
+    /// Every source port towards the remote that steers home is taken.
+    PortsExhausted,
+    /// The worker's connection limit is reached.
+    TooManyFlows,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum ListenError {
+    InUse,
+    TooManyListeners,
+}
+
+/// What an operator or the proxy may ask of a connection.
+#[derive(Copy, Clone, Debug)]
+pub struct TcpInfo {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub interface: Option<InterfaceId>,
+    pub state: &'static str,
+    pub smoothed_rtt: Option<Duration>,
+    pub congestion_window_bytes: u32,
+    pub retransmitted_segments: u32,
+}
+
+/// Source address and destination address of a segment's IP packet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AddressPair {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+}
