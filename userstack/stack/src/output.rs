@@ -170,10 +170,11 @@ impl Output {
 
     // ---- paths ----
 
-    /// Makes `path` the current way from `local` to `remote`, if it is not. `only` confines it to one interface.
+    /// Makes `path` the current way to `remote` for a flow of this hash, if it is not. `only` confines it to one
+    /// interface.
     pub fn resolve(
         &mut self,
-        ends: (IpAddr, IpAddr),
+        (remote, hash): (IpAddr, u32),
         only: Option<InterfaceId>,
         path: &mut Path,
         now: Instant,
@@ -181,14 +182,12 @@ impl Output {
         if path.generation == self.generation {
             return Ok(());
         }
-        let (local, remote) = ends;
-        let hop =
-            self.find_route(remote, steer::address_hash(local, remote), only).ok_or(Refused::NoRoute)?;
-        let (slot, evicted) = self.neighbours.slot(hop.0, hop.1, now);
+        let (interface, next) = self.find_route(remote, hash, only).ok_or(Refused::NoRoute)?;
+        let (slot, evicted) = self.neighbours.slot(interface, next, now);
         if evicted {
             self.invalidate_paths();
         }
-        *path = Path { interface: Some(hop.0), neighbour: slot, generation: self.generation };
+        *path = Path { interface: Some(interface), neighbour: slot, generation: self.generation };
         Ok(())
     }
 
@@ -472,13 +471,14 @@ pub(crate) struct Sink<'a> {
 
 impl SegmentSink for Sink<'_> {
     fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused> {
-        self.output.resolve((local, remote), None, path, self.now)?;
+        self.output.resolve((remote, steer::address_hash(local, remote)), None, path, self.now)?;
         self.output.path_mtu(remote, path, self.now).ok_or(Refused::NoRoute)
     }
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
         let (source, destination) = (segment.local.ip(), segment.remote.ip());
-        self.output.resolve((source, destination), None, path, self.now)?;
+        let hash = steer::address_hash(source, destination);
+        self.output.resolve((destination, hash), None, path, self.now)?;
         let id = path.interface.ok_or(Refused::NoRoute)?;
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;
