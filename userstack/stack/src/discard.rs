@@ -60,6 +60,8 @@ discards! {
     NeighbourUnresolved = "neighbour_unresolved",
     /// Enough packets wait for that next hop already.
     NeighbourQueueFull = "neighbour_queue_full",
+    /// The next hop's place in the neighbour table was taken while the packet waited.
+    NeighbourEvicted = "neighbour_evicted",
 
     // ---- IP ----
     /// Shorter than its IPv4 header.

@@ -10,7 +10,7 @@ use crate::checksum::Sum;
 use crate::hash::Key;
 use crate::link;
 use crate::locals::Locals;
-use crate::neighbour::{Claim, Due, Neighbours, Solicit};
+use crate::neighbour::{Claim, Due, Evicted, Neighbours, Solicit};
 use crate::outbox::Outbox;
 use crate::pmtu::PathMtus;
 use crate::route::Routes;
@@ -103,10 +103,16 @@ impl Output {
     pub fn set_neighbour(&mut self, interface: InterfaceId, address: IpAddr, mac: Option<Mac>, now: Instant) {
         let Some(mac) = mac else { return self.neighbours.forget(interface, address, now) };
         let (ready, evicted) = self.neighbours.tell(interface, address, mac, now);
-        if evicted {
+        self.make_room(evicted);
+        self.send_waiting(interface, mac, ready);
+    }
+
+    /// A neighbour had to go: what waited for it dies, and paths that lead to its slot are looked up again.
+    fn make_room(&mut self, evicted: Option<Evicted>) {
+        if let Some(frames) = evicted {
+            frames.into_iter().for_each(|frame| self.lose(frame, Discard::NeighbourEvicted));
             self.invalidate_paths();
         }
-        self.send_waiting(interface, mac, ready);
     }
 
     fn invalidate_paths(&mut self) {
@@ -143,7 +149,7 @@ impl Output {
         while let Some(due) = self.neighbours.poll_due(now, work) {
             match due {
                 Due::Solicit(solicit) => self.solicit(solicit),
-                Due::Unresolved(_, frames) => {
+                Due::Unresolved(frames) => {
                     for frame in frames {
                         self.lose(frame, Discard::NeighbourUnresolved);
                     }
@@ -184,9 +190,7 @@ impl Output {
         }
         let (interface, next) = self.find_route(remote, hash, only).ok_or(Refused::NoRoute)?;
         let (slot, evicted) = self.neighbours.slot(interface, next, now);
-        if evicted {
-            self.invalidate_paths();
-        }
+        self.make_room(evicted);
         *path = Path { interface: Some(interface), neighbour: slot, generation: self.generation };
         Ok(())
     }
