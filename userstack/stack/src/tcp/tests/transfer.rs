@@ -197,11 +197,10 @@ fn transfer(seed: u64, case: &Case) -> Duration {
             let remote = world.hosts[1].tcp.info(key).unwrap().remote;
             streams.push(stream(1, key, texts[&remote].1.clone()));
         }
-        for number in 0..streams.len() {
-            let connecting = streams[number].host == 0
-                && world.hosts[0].tcp.connected(streams[number].key) != Poll::Ready(Ok(()));
-            if !connecting {
-                world.serve(&mut streams[number]);
+        for stream in &mut streams {
+            let connected = world.hosts[stream.host].tcp.connected(stream.key);
+            if connected == Poll::Ready(Ok(())) {
+                world.serve(stream);
             }
         }
         while world.hosts.iter_mut().any(|host| host.tcp.poll_event().is_some()) {}
