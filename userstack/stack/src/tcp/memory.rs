@@ -67,6 +67,7 @@ impl Pool {
     }
 
     /// Bytes in buffers that connections hold.
+    #[cfg(test)]
     pub(crate) fn lent_bytes(&self) -> usize {
         self.held_bytes - self.kept.iter().flatten().map(|buffer| buffer.len()).sum::<usize>()
     }
