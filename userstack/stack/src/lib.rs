@@ -11,6 +11,7 @@ pub mod discard;
 pub mod egress;
 pub mod forward;
 pub mod interface;
+mod keys;
 pub mod stack;
 pub mod tcp;
 pub mod time;
