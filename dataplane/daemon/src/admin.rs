@@ -11,6 +11,7 @@
 //! | `/capture?packets=&seconds=&address=&port=` | a pcapng stream of what passes the queue pairs |
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use crate::node::Node;
 const MAX_CONNECTIONS: usize = 32;
 
 /// Serves until the process ends.
-pub async fn serve(listener: TcpListener, node: Arc<Node>) {
+pub async fn serve(listener: TcpListener, node: Rc<Node>) {
     let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -39,9 +40,9 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
                 continue;
             }
         };
-        let node = Arc::clone(&node);
+        let node = Rc::clone(&node);
         tokio::task::spawn_local(async move {
-            let service = service_fn(|request| answer(request, Arc::clone(&node)));
+            let service = service_fn(|request| answer(request, Rc::clone(&node)));
             // A broken admin connection concerns only the one who broke it.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             drop(place);
@@ -49,7 +50,7 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, node: Arc<Node>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, node: Rc<Node>) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::GET {
         return Ok(text(StatusCode::METHOD_NOT_ALLOWED, "the admin address answers GET\n".into()));
     }

@@ -18,10 +18,14 @@ pub enum StartError {
     State { path: PathBuf, source: std::io::Error },
     #[error("worker on CPU {cpu}: {message}")]
     Worker { cpu: usize, message: String },
+    #[error(transparent)]
+    Open(#[from] nic::OpenError),
     #[error("interface {interface}: {message}")]
     Attach { interface: String, message: String },
     #[error("admin {address}: cannot listen: {source}: another ringwayd of this namespace? set `admin:`")]
     Admin { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("the management thread: {source}")]
+    Runtime { source: std::io::Error },
     #[error("resources: {0}")]
     Resources(String),
     #[error("table: {0}")]

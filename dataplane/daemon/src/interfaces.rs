@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use host::{Link, Netlink};
-use stack::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
+use worker::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 
 use crate::config::{Cidr, Interface, InterfaceRole, NodeConfig, XdpMode};
 use crate::error::StartError;

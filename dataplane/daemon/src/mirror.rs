@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use host::{Change, Watcher};
-use stack::{Prefix, Route};
+use worker::{Prefix, Route};
 
 use crate::interfaces::Plan;
 use crate::node::Node;

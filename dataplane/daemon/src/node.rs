@@ -36,6 +36,7 @@ pub struct QueueStatus {
     pub mode: String,
     /// Why not a better mode; empty when there is none.
     pub why_not_better: String,
+    pub multi_buffer: bool,
 }
 
 #[derive(Debug)]

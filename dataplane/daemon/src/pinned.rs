@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket::Instant;
-use stack::Admission;
+use worker::Admission;
 use worker::{Idle, Worker};
 
 /// The tasks' share of one turn (DESIGN, the turn).

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nic::QueueCounters;
 use proxy::{Proxy, Sample};
 use serde::Serialize;
-use stack::Discard;
+use worker::Discard;
 use worker::{TurnCounters, Worker};
 
 use crate::attach::Attachment;

@@ -218,13 +218,13 @@ impl Recruit {
         let names = self.plan.interfaces.iter();
         proxy.set_interfaces(names.map(|l| (l.config.id, l.config.name.clone(), l.config.role)).collect());
         let mut worker = Worker::new(core, proxy, self.mailbox, self.place);
-        let mut port_of_device = vec![None; self.plan.devices.len()];
+        let mut ports_of_device = vec![Vec::new(); self.plan.devices.len()];
         for (device, queue) in self.seed.open()? {
             let name = self.plan.devices[device].link.name.clone();
-            port_of_device[device] = Some(worker.add_port(Port::new(name, device, queue)));
+            ports_of_device[device].push(worker.add_port(Port::new(name, device, queue)));
         }
         for logical in &self.plan.interfaces {
-            let ports: Vec<usize> = logical.devices.iter().filter_map(|&device| port_of_device[device]).collect();
+            let ports: Vec<usize> = logical.devices.iter().flat_map(|&device| ports_of_device[device].clone()).collect();
             let owner = ports.is_empty().then(|| owner_of(&self.plan, logical, self.number));
             worker.set_interface(logical.config.clone(), Exit { ports, owner }, now);
         }

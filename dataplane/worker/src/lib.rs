@@ -27,9 +27,15 @@ pub use mailbox::{Doorbell, MAILBOX_COMMANDS, Mailbox, Sender, Stuck, mailbox};
 pub use ports::{Exit, Port};
 pub use ring::{Errand, RING_PACKETS, RingReceiver, RingSender, ring};
 
+/// What the one who builds workers needs of the stack.
+pub use stack::{
+    Admission, Config as StackConfig, Discard, Discards, Instant, InterfaceConfig, InterfaceId, Prefix, Role, Route,
+    Stack,
+};
+
 use nic::{Burst, Packet};
 use socket::Core;
-use stack::{Admission, Chain, Discard, Discards, Egress, Instant, InterfaceConfig, InterfaceId, Route, Verdict};
+use stack::{Chain, Egress, Verdict};
 
 use ports::Ports;
 use view::View;
@@ -257,6 +263,15 @@ impl<A: Admission> Worker<A> {
 
     pub fn set_routes(&mut self, routes: &[Route]) {
         self.core.stack().set_routes(routes);
+    }
+
+    /// A device's link went up or down: its ports carry flows, or others of the bond do.
+    pub fn set_device_up(&mut self, device: usize, up: bool) {
+        self.ports.list.iter_mut().filter(|port| port.device == device).for_each(|port| port.up = up);
+    }
+
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Reasons counted here; the stack counts its own.

@@ -9,6 +9,8 @@ use crate::ring::{Errand, RingSender};
 /// One queue pair of this worker and the packets that wait for its transmit ring.
 pub struct Port {
     pub name: String,
+    /// The caller's number for the device that the queue pair belongs to.
+    pub device: usize,
     pub queue: Box<dyn QueuePair>,
     pub outgoing: Burst,
     /// The link is up (bond members that are down carry nothing).
@@ -25,8 +27,8 @@ impl std::fmt::Debug for Port {
 }
 
 impl Port {
-    pub fn new(name: String, queue: Box<dyn QueuePair>) -> Self {
-        Self { name, queue, outgoing: Burst::new(), up: true, rest: 0, idle_visits: 0 }
+    pub fn new(name: String, device: usize, queue: Box<dyn QueuePair>) -> Self {
+        Self { name, device, queue, outgoing: Burst::new(), up: true, rest: 0, idle_visits: 0 }
     }
 
     /// Hands the ring what waits; what it does not take waits on.
