@@ -4,8 +4,15 @@
 //! Called by the worker's turn and by the simulator. Never parses a packet, never reads a clock.
 #![forbid(unsafe_code)]
 
+mod af_xdp;
+mod open;
 mod packet;
-pub use packet::{BURST_PACKETS, Burst, Frame, HEADROOM_BYTES, MAX_FRAMES, Packet};
+
+pub use af_xdp::{BoundQueue, Pools, StartError, UmemSet, XskQueuePair};
+pub use open::{
+    ModeGot, OpenError, OpenRequest, Opened, QueueAssignment, QueueReport, Report, XdpMode, open,
+};
+pub use packet::{BURST_PACKETS, Burst, FRAME_BYTES, Frame, HEADROOM_BYTES, MAX_FRAMES, Packet};
 
 use std::os::fd::BorrowedFd;
 
