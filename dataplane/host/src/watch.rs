@@ -3,6 +3,9 @@
 //! Subscribed before the first listing, so that nothing falls between. Only differences are told. A route event makes
 //! the whole list be read again once the kernel has been quiet for [`ROUTES_SETTLE`]: a routing daemon changes
 //! thousands at once, and the stack takes whole lists.
+//!
+//! A change is told within 100 ms of the kernel's event. The kernel itself tells a lost carrier at most once a second
+//! (net/core/link_watch.c), so a cable that is pulled may take that long.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
