@@ -3,7 +3,7 @@
 //! Fragments steer by their address pair, ICMP errors by the packet that they quote (turned round, since they answer
 //! it), everything that is not IP by nothing: the worker that received it handles it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use stack::steer;
 
@@ -22,12 +22,25 @@ const IPV6_FRAGMENT: u8 = 44;
 /// Extension headers that may stand between IPv6 and its payload, as the stack bounds them.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
-/// Addresses and ports by which a packet is steered; ports are zero where it has none.
+/// Addresses and ports by which a packet is steered.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct Tuple {
     source: IpAddr,
     destination: IpAddr,
-    ports: (u16, u16),
+    /// Source and destination port; `None` where it has none.
+    ports: Option<(u16, u16)>,
+}
+
+impl Tuple {
+    fn hash(self) -> u32 {
+        match self.ports {
+            None => steer::address_hash(self.source, self.destination),
+            Some((source, destination)) => steer::flow_hash(
+                SocketAddr::new(self.source, source),
+                SocketAddr::new(self.destination, destination),
+            ),
+        }
+    }
 }
 
 /// The 802.1Q tag's VLAN identifier; 0 (priority only) counts as no tag.
@@ -39,13 +52,12 @@ pub fn vlan_of(head: &[u8]) -> Option<u16> {
 
 /// A number that packets of one flow share; 0 for what is not IP.
 pub fn hash(head: &[u8]) -> u32 {
-    tuple(head).map_or(0, |flow| steer::hash(flow.source, flow.destination, flow.ports.0, flow.ports.1))
+    tuple(head).map_or(0, Tuple::hash)
 }
 
 /// Which of `workers` owns the packet's flow. `None`: whoever received it.
-pub fn owner(head: &[u8], workers: usize) -> Option<usize> {
-    let flow = tuple(head)?;
-    Some(steer::worker_of(steer::hash(flow.source, flow.destination, flow.ports.0, flow.ports.1), workers))
+pub fn owner(head: &[u8], workers: u16) -> Option<usize> {
+    Some(steer::worker_of(tuple(head)?.hash(), workers).into())
 }
 
 fn tuple(frame: &[u8]) -> Option<Tuple> {
@@ -64,14 +76,14 @@ fn ipv4(packet: &[u8], follow: bool) -> Option<Tuple> {
     let header: &[u8; 20] = packet.first_chunk()?;
     let source = IpAddr::V4(Ipv4Addr::new(header[12], header[13], header[14], header[15]));
     let destination = IpAddr::V4(Ipv4Addr::new(header[16], header[17], header[18], header[19]));
-    let addresses = Tuple { source, destination, ports: (0, 0) };
+    let addresses = Tuple { source, destination, ports: None };
     // Offset or more-fragments set: the ports are in the first fragment only, so none of them counts.
     if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
         return Some(addresses);
     }
     let payload = packet.get(usize::from(header[0] & 0x0f) * 4..)?;
     match header[9] {
-        TCP | UDP => Some(Tuple { ports: ports(payload)?, ..addresses }),
+        TCP | UDP => Some(Tuple { ports: Some(ports(payload)?), ..addresses }),
         ICMP if follow && matches!(payload.first()?, 3 | 4 | 5 | 11 | 12) => {
             Some(turned(ipv4(payload.get(8..)?, false)?))
         }
@@ -85,12 +97,12 @@ fn ipv6(packet: &[u8], follow: bool) -> Option<Tuple> {
         let octets: [u8; 16] = header[at..at + 16].try_into().expect("sixteen bytes of forty");
         IpAddr::V6(Ipv6Addr::from(octets))
     };
-    let addresses = Tuple { source: address(8), destination: address(24), ports: (0, 0) };
+    let addresses = Tuple { source: address(8), destination: address(24), ports: None };
     let mut next = header[6];
     let mut payload = &packet[40..];
     for _ in 0..MAX_EXTENSION_HEADERS {
         match next {
-            TCP | UDP => return Some(Tuple { ports: ports(payload)?, ..addresses }),
+            TCP | UDP => return Some(Tuple { ports: Some(ports(payload)?), ..addresses }),
             IPV6_FRAGMENT => return Some(addresses),
             ICMPV6 if follow && *payload.first()? < 128 => return Some(turned(ipv6(payload.get(8..)?, false)?)),
             // Hop-by-hop, routing and destination options say their own length (RFC 8200, section 4).
@@ -110,7 +122,11 @@ fn ports(payload: &[u8]) -> Option<(u16, u16)> {
 }
 
 fn turned(quoted: Tuple) -> Tuple {
-    Tuple { source: quoted.destination, destination: quoted.source, ports: (quoted.ports.1, quoted.ports.0) }
+    Tuple {
+        source: quoted.destination,
+        destination: quoted.source,
+        ports: quoted.ports.map(|(source, destination)| (destination, source)),
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +173,7 @@ mod tests {
         let first = frame(IPV4, &udp4([10, 0, 0, 1], [10, 0, 0, 2], (1, 2), 0x2000));
         let later = frame(IPV4, &udp4([10, 0, 0, 1], [10, 0, 0, 2], (7, 9), 0x0010));
         assert_eq!(tuple(&first).unwrap(), tuple(&later).unwrap());
-        assert_eq!(tuple(&first).unwrap().ports, (0, 0));
+        assert_eq!(tuple(&first).unwrap().ports, None);
     }
 
     #[test]

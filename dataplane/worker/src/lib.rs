@@ -16,6 +16,7 @@
 mod counters;
 mod flow;
 mod idle;
+mod latch;
 mod mailbox;
 mod ports;
 mod ring;
@@ -63,7 +64,7 @@ pub struct Worker<A> {
     rings: Vec<RingReceiver>,
     /// Our number, and how many workers share the flows.
     number: usize,
-    workers: usize,
+    workers: u16,
     received: Burst,
     counters: TurnCounters,
 }
@@ -100,7 +101,7 @@ impl Place {
 
 impl<A: Admission> Worker<A> {
     pub fn new(core: Core, application: A, mailbox: Mailbox<Command<A>>, place: Place) -> Self {
-        let workers = place.to.len();
+        let workers = u16::try_from(place.to.len()).unwrap_or(u16::MAX);
         Self {
             core,
             application,

@@ -1,16 +1,14 @@
 //! How other threads reach a worker: a bounded queue of commands and a doorbell.
 //!
-//! The doorbell costs a system call only when the worker sleeps. The worker says that it will sleep, looks at every
-//! queue once more, then sleeps; a producer pushes first, and rings only if that was said. Both sides put a full
-//! fence between their write and their read, so that at least one of them sees the other (a store-buffer litmus;
-//! `tests/loom.rs` walks all interleavings).
+//! The doorbell costs a system call only when the worker sleeps ([`Latch`] says how the two agree).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::latch::Latch;
 
 /// Commands that may wait for a worker. The management thread is the only producer that matters and sends a few a
 /// second; when this many wait the worker is stuck, and the sender must hear of it.
@@ -24,20 +22,19 @@ pub struct Doorbell {
 
 #[derive(Debug)]
 struct Bell {
-    sleeping: AtomicBool,
+    latch: Latch,
     event: OwnedFd,
 }
 
 impl Doorbell {
     pub fn new() -> std::io::Result<Self> {
         let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { shared: Arc::new(Bell { sleeping: AtomicBool::new(false), event }) })
+        Ok(Self { shared: Arc::new(Bell { latch: Latch::default(), event }) })
     }
 
     /// Called after something was pushed for the worker.
     pub fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.shared.sleeping.load(Ordering::Relaxed) && self.shared.sleeping.swap(false, Ordering::Relaxed) {
+        if self.shared.latch.must_ring() {
             // The counter saturates far above one ring a sleep; a failed write means that it is readable already.
             let _ = rustix::io::write(&self.shared.event, &1u64.to_ne_bytes());
         }
@@ -45,13 +42,12 @@ impl Doorbell {
 
     /// The worker says that it will sleep. It must look at every queue once more after this.
     pub fn announce_sleep(&self) {
-        self.shared.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.shared.latch.announce_sleep();
     }
 
     /// The worker is awake: producers need not ring.
     pub fn announce_awake(&self) {
-        self.shared.sleeping.store(false, Ordering::Relaxed);
+        self.shared.latch.announce_awake();
         let mut drained = [0; 8];
         // Nothing to read is the ordinary case: the sleep ended for another reason.
         let _ = rustix::io::read(&self.shared.event, &mut drained);
