@@ -1,14 +1,30 @@
 //! One receive and one transmit queue of a device, whatever brings the packets: AF_XDP, memory, tap, and decorators
 //! that are queue pairs themselves (faults, capture).
 //!
-//! Called by the worker's turn and by the simulator. Never parses a packet, never reads a clock.
+//! Called by the worker's turn and by the simulator. Never parses a packet (but for a capture's filter), never reads a
+//! clock.
+//!
+//! What stays where: [`open()`], [`UmemSet`], the XDP program and a capture's reader belong to the management thread;
+//! [`BoundQueue`] is `Send` and brings a queue to its worker, whose [`Pools`] make an [`XskQueuePair`] of it. Pairs,
+//! packets and frames never leave that thread.
 #![forbid(unsafe_code)]
 
 mod af_xdp;
+mod capture;
+mod capture_filter;
+mod fault;
+mod memory;
 mod open;
 mod packet;
+pub mod pcapng;
 
 pub use af_xdp::{BoundQueue, Pools, StartError, UmemSet, XskQueuePair};
+pub use capture::{
+    Capture, CaptureEnd, CaptureLimits, CaptureReader, CaptureStatus, CaptureTarget, capture_channel,
+};
+pub use capture_filter::CaptureFilter;
+pub use fault::{Fault, FaultCounters, FaultPlan, Faults};
+pub use memory::{MemoryLink, MemoryQueuePair};
 pub use open::{
     ModeGot, OpenError, OpenRequest, Opened, QueueAssignment, QueueReport, Report, XdpMode, open,
 };

@@ -196,6 +196,16 @@ impl Packet {
         });
     }
 
+    /// The same bytes in heap memory of their own.
+    pub fn to_heap(&self) -> Self {
+        let mut copy = Frame::heap(self.len());
+        for frame in self.iter() {
+            let taken = copy.append(frame.bytes());
+            debug_assert_eq!(taken, frame.len(), "the frame was made for the whole packet");
+        }
+        Self::new(copy)
+    }
+
     /// Every frame in order, to look at.
     pub fn iter(&self) -> impl Iterator<Item = &Frame> {
         std::iter::once(&self.first).chain(&self.rest)
@@ -238,6 +248,11 @@ impl Burst {
 
     pub fn front(&self) -> Option<&Packet> {
         self.packets.front()
+    }
+
+    /// Every packet, oldest first, to look at.
+    pub fn iter(&self) -> impl Iterator<Item = &Packet> {
+        self.packets.iter()
     }
 
     pub fn is_full(&self) -> bool {
