@@ -153,7 +153,7 @@ impl Scope {
     }
 
     /// The moment on the core's clock that a `std` instant of ours stands for.
-    pub(crate) fn from_std(&self, instant: std::time::Instant) -> Instant {
+    pub(crate) fn moment_of(&self, instant: std::time::Instant) -> Instant {
         let (origin, then) = self.epoch();
         then + instant.saturating_duration_since(origin)
     }
