@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 
-use crate::tcp::{ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions};
+use crate::tcp::{
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions,
+};
 use crate::udp::{UdpError, UdpKey};
 use crate::{Admission, Chain, Discard, Discards, Egress, Instant, InterfaceConfig, InterfaceId, Route};
 
@@ -32,7 +34,11 @@ pub enum Event {
     DatagramReadable(UdpKey),
     DatagramWritable(UdpKey),
     /// ARP or NDP taught a neighbour: other workers should know.
-    NeighbourLearned { interface: InterfaceId, address: IpAddr, mac: [u8; 6] },
+    NeighbourLearned {
+        interface: InterfaceId,
+        address: IpAddr,
+        mac: [u8; 6],
+    },
 }
 
 /// Limits and secrets of one stack.
@@ -94,7 +100,13 @@ impl Stack {
     }
 
     /// A neighbour that the kernel or another worker knows. `None`: forget it.
-    pub fn set_neighbour(&mut self, interface: InterfaceId, address: IpAddr, mac: Option<[u8; 6]>, now: Instant) {
+    pub fn set_neighbour(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        mac: Option<[u8; 6]>,
+        now: Instant,
+    ) {
         todo!()
     }
 
@@ -171,12 +183,22 @@ impl Stack {
     }
 
     /// `Ready(Ok(0))` is the end of the stream. `Pending`: an [`Event::Readable`] follows.
-    pub fn tcp_read(&mut self, flow: FlowKey, into: &mut [u8], now: Instant) -> Poll<Result<usize, TcpError>> {
+    pub fn tcp_read(
+        &mut self,
+        flow: FlowKey,
+        into: &mut [u8],
+        now: Instant,
+    ) -> Poll<Result<usize, TcpError>> {
         todo!()
     }
 
     /// Takes as much as there is room for. `Pending`: no room, an [`Event::Writable`] follows.
-    pub fn tcp_write(&mut self, flow: FlowKey, from: &[&[u8]], now: Instant) -> Poll<Result<usize, TcpError>> {
+    pub fn tcp_write(
+        &mut self,
+        flow: FlowKey,
+        from: &[&[u8]],
+        now: Instant,
+    ) -> Poll<Result<usize, TcpError>> {
         todo!()
     }
 
@@ -208,7 +230,11 @@ impl Stack {
     // ---- UDP, for the socket crate ----
 
     /// Binds a socket. Datagrams to it arrive when admission answers `Deliver` or nothing else claims the port.
-    pub fn udp_bind(&mut self, local: SocketAddr, interface: Option<InterfaceId>) -> Result<UdpKey, UdpError> {
+    pub fn udp_bind(
+        &mut self,
+        local: SocketAddr,
+        interface: Option<InterfaceId>,
+    ) -> Result<UdpKey, UdpError> {
         todo!()
     }
 
