@@ -123,7 +123,7 @@ impl Scope {
             stack: RefCell::new(stack),
             tasks: Tasks::default(),
             mailbox: Arc::new(Mailbox::new()),
-            timers: RefCell::new(Timers::default()),
+            timers: RefCell::new(Timers::new()),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             ready: RefCell::new(VecDeque::new()),
             waiters: RefCell::new(Waiters::default()),

@@ -16,7 +16,7 @@ pub mod stack;
 pub mod tcp;
 pub mod time;
 pub mod udp;
-pub(crate) mod wheel;
+pub mod wheel;
 
 pub use chain::Chain;
 pub use discard::{Discard, Discards};
