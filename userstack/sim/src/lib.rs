@@ -60,7 +60,7 @@ pub use end::LinkEnd;
 pub use fault::FaultPlan;
 pub use host::{Host, HostCounters};
 pub use link::LinkConfig;
-pub use network::{Network, Node};
+pub use network::{Network, Node, NodeNumber};
 pub use pair::{Address, HostPair};
 pub use random::Random;
 pub use router::{Router, RouterCounters};

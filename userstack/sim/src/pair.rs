@@ -118,6 +118,7 @@ fn host(seed: u64, subnet: u8, end: LinkEnd, mtu: u16, config: Config) -> Host {
             (address(Address::V6, subnet, END_HOST), 64),
         ],
         intercepted: Vec::new(),
+        unfinished_receive_checksum: false,
     };
     host.attach(interface, end);
     host.set_routes(&[

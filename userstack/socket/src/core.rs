@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::DerefMut;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use stack::{Admission, Chain, Egress, Event, Instant, InterfaceId, Stack, Verdict};
 
@@ -115,11 +115,16 @@ impl Core {
     }
 
     fn fire_sleeps(&self, budget: usize, now: Instant) -> bool {
-        for _ in 0..budget {
-            let Some(waker) = self.scope.timers.borrow_mut().fire(now) else { return false };
+        let mut work = budget;
+        while let Some(waker) = self.next_fired(now, &mut work) {
             waker.wake();
         }
         self.scope.timers.borrow().next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The borrow ends here: waking may run code that sleeps.
+    fn next_fired(&self, now: Instant, work: &mut usize) -> Option<Waker> {
+        self.scope.timers.borrow_mut().fire(now, work)
     }
 
     /// Writes packets until `budget` is spent or nothing is left; true when more is left.

@@ -74,7 +74,7 @@ impl hyper::rt::Timer for Timer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(scope::with("Timer::sleep_until", |scope| Sleep::new(scope, scope.from_std(deadline))))
+        Box::pin(scope::with("Timer::sleep_until", |scope| Sleep::new(scope, scope.moment_of(deadline))))
     }
 
     fn now(&self) -> Instant {
@@ -84,7 +84,7 @@ impl hyper::rt::Timer for Timer {
     fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, deadline: Instant) {
         match sleep.as_mut().downcast_mut_pin::<Sleep>() {
             Some(known) => {
-                let deadline = scope::with("Timer::reset", |scope| scope.from_std(deadline));
+                let deadline = scope::with("Timer::reset", |scope| scope.moment_of(deadline));
                 known.get_mut().reset(deadline);
             }
             None => *sleep = self.sleep_until(deadline),

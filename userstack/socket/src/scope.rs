@@ -123,7 +123,7 @@ impl Scope {
             stack: RefCell::new(stack),
             tasks: Tasks::default(),
             mailbox: Arc::new(Mailbox::new()),
-            timers: RefCell::new(Timers::default()),
+            timers: RefCell::new(Timers::new()),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             ready: RefCell::new(VecDeque::new()),
             waiters: RefCell::new(Waiters::default()),
@@ -153,7 +153,7 @@ impl Scope {
     }
 
     /// The moment on the core's clock that a `std` instant of ours stands for.
-    pub(crate) fn from_std(&self, instant: std::time::Instant) -> Instant {
+    pub(crate) fn moment_of(&self, instant: std::time::Instant) -> Instant {
         let (origin, then) = self.epoch();
         then + instant.saturating_duration_since(origin)
     }

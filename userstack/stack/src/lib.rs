@@ -21,6 +21,7 @@ mod input;
 pub mod interface;
 mod ipv4;
 mod ipv6;
+mod keys;
 mod limit;
 mod link;
 mod locals;
@@ -37,7 +38,7 @@ pub mod steer;
 pub mod tcp;
 pub mod time;
 pub mod udp;
-pub(crate) mod wheel;
+pub mod wheel;
 mod wire;
 
 pub use chain::{Chain, Contiguous};
