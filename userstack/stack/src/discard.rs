@@ -32,6 +32,13 @@ discards! {
     EthernetUnknownType = "ethernet_unknown_type",
     /// A VLAN tag that no interface here has, or none where one is needed.
     VlanUnknown = "vlan_unknown",
+
+    /// No datagram listener serves this address and port for the source's class.
+    DatagramNoListener = "datagram_no_listener",
+    /// The share of an invalid backend, or of a route whose weights are all zero.
+    DatagramNoBackend = "datagram_no_backend",
+    /// No endpoint of the chosen backend is ready.
+    DatagramNoEndpoint = "datagram_no_endpoint",
 }
 
 /// One counter a reason.
