@@ -149,6 +149,9 @@ fn parse(part: Part<'_>) -> Result<Value, String> {
             format!("line {}, column {}: ", location.line() as usize + part.first_line, location.column())
         });
         let message = error.without_snippet().to_string();
-        format!("{}not YAML: {}", at.unwrap_or_default(), message.lines().next().unwrap_or_default())
+        let first = message.lines().next().unwrap_or_default();
+        // The parser counts lines from the document's begin; the file's line stands before the message instead.
+        let problem = first.split(" at line ").next().unwrap_or_default();
+        format!("{}not YAML: {problem}", at.unwrap_or_default())
     })
 }

@@ -203,7 +203,7 @@ fn field_error(parent: String, message: &str) -> FieldError {
         return FieldError::new(format!("{parent}.{}", field.trim_matches('`')), "is missing");
     }
     let Some(rest) = message.strip_prefix("unknown field `") else {
-        return FieldError::new(parent, message);
+        return FieldError::new(parent, right_form(message));
     };
     let (field, known) = rest.split_once('`').unwrap_or((rest, ""));
     // The path ends with the unknown field itself where the deserializer had already entered it.
@@ -212,6 +212,16 @@ fn field_error(parent: String, message: &str) -> FieldError {
         _ => format!("{parent}.{field}"),
     };
     FieldError::new(path, format!("unknown field{known}"))
+}
+
+/// serde tells what it expected in Rust's words.
+fn right_form(message: &str) -> String {
+    match message.rsplit_once("expected ") {
+        Some((found, "u16")) => format!("{found}expected a number from 0 to 65535"),
+        Some((found, "u32")) => format!("{found}expected a number from 0 to 4294967295"),
+        Some((found, what)) if what.starts_with("struct ") => format!("{found}expected an object"),
+        _ => message.to_owned(),
+    }
 }
 
 fn sort(value: &Value) -> &'static str {

@@ -88,7 +88,7 @@ impl Transport {
 
 /// A number, or the name of a Workload's port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a port number from 1 to 65535 or the name of a port")]
 pub enum TargetPort {
     Number(u16),
     Name(String),
