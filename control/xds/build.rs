@@ -12,8 +12,8 @@ fn main() -> io::Result<()> {
         .enable_type_names()
         .type_name_domain(["."], "type.googleapis.com")
         // `ringway status` prints what nodes report.
-        .type_attribute("ringway.node.v1", "#[derive(serde::Serialize, serde::Deserialize)]")
-        .type_attribute("ringway.node.v1", "#[serde(default)]")
+        .type_attribute(".ringway.node.v1", "#[derive(serde::Serialize, serde::Deserialize)]")
+        .type_attribute(".ringway.node.v1", "#[serde(default)]")
         .service_generator(tonic_prost_build::configure().service_generator())
         .compile_fds(files)
 }
