@@ -222,10 +222,17 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
     /// 200..=299 is healthy.
-    Http { path: String, host: Option<String> },
+    Http {
+        path: String,
+        host: Option<String>,
+    },
     /// grpc.health.v1.
-    Grpc { service: String },
+    Grpc {
+        service: String,
+    },
     Tcp,
     /// A datagram with this payload is answered with the same payload.
-    UdpEcho { payload: String },
+    UdpEcho {
+        payload: String,
+    },
 }

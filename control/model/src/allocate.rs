@@ -1,0 +1,114 @@
+//! Addresses for Services from the mesh's service prefixes. Pure: the caller stores the answer before it answers.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Key;
+use crate::prefix::Prefix;
+use crate::service::{IpFamily, ServiceSpec};
+
+/// The mesh-wide setting `servicePrefixes`: at most one prefix of each family.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServicePrefixes {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v4: Option<Prefix>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Prefix>,
+}
+
+impl ServicePrefixes {
+    fn of(&self, family: IpFamily) -> Option<Prefix> {
+        match family {
+            IpFamily::IPv4 => self.v4,
+            IpFamily::IPv6 => self.v6,
+        }
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.of(IpFamily::of(address)).is_some_and(|prefix| prefix.contains(address))
+    }
+}
+
+/// Addresses that are looked at before a prefix counts as full: all of a /16, a piece of a larger one.
+pub const MOST_PROBES: u128 = 65_536;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllocateError {
+    NoPrefix { service: Key, family: IpFamily },
+    Full { service: Key, prefix: Prefix },
+}
+
+impl fmt::Display for AllocateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AllocateError::NoPrefix { service, family } => {
+                write!(f, "{service}: spec.ipFamilies: the mesh has no service prefix of {family:?}")
+            }
+            AllocateError::Full { service, prefix } => {
+                write!(
+                    f,
+                    "{service}: no free address in the mesh's service prefix {prefix}; delete Services or widen it"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for AllocateError {}
+
+/// The addresses that `service` lacks: one for each family it wants and has none of. The search starts where the
+/// hash of its key says, so that a Service that comes again gets the same address unless another has it.
+pub fn allocate(
+    service: &Key,
+    spec: &ServiceSpec,
+    taken: &BTreeSet<IpAddr>,
+    prefixes: &ServicePrefixes,
+) -> Result<Vec<IpAddr>, AllocateError> {
+    let present: Vec<IpFamily> = spec.addresses().into_iter().map(IpFamily::of).collect();
+    let wanted = wanted(spec, &present, prefixes);
+    let mut given = Vec::new();
+    for family in wanted.into_iter().filter(|family| !present.contains(family)) {
+        let Some(prefix) = prefixes.of(family) else {
+            return Err(AllocateError::NoPrefix { service: service.clone(), family });
+        };
+        let free = probe(service, taken, prefix);
+        given.push(free.ok_or_else(|| AllocateError::Full { service: service.clone(), prefix })?);
+    }
+    Ok(given)
+}
+
+/// A Service that brings addresses and no families has all that it wants.
+fn wanted(spec: &ServiceSpec, present: &[IpFamily], prefixes: &ServicePrefixes) -> Vec<IpFamily> {
+    if !spec.ip_families.is_empty() {
+        return spec.ip_families.clone();
+    }
+    if !present.is_empty() {
+        return Vec::new();
+    }
+    [IpFamily::IPv4, IpFamily::IPv6].into_iter().filter(|family| prefixes.of(*family).is_some()).collect()
+}
+
+/// The first address of a prefix (the network's) is never given, nor an IPv4 prefix's last (its broadcast).
+fn probe(service: &Key, taken: &BTreeSet<IpAddr>, prefix: Prefix) -> Option<IpAddr> {
+    let reserved = if prefix.address().is_ipv4() { 2 } else { 1 };
+    let usable =
+        1u128.checked_shl(u32::from(prefix.host_bits())).unwrap_or(u128::MAX).saturating_sub(reserved);
+    if usable == 0 {
+        return None;
+    }
+    let start = u128::from(hash(service)) % usable;
+    let mut candidates = (0..usable.min(MOST_PROBES)).map(|step| prefix.nth(1 + (start + step) % usable));
+    candidates.find(|address| !taken.contains(address))
+}
+
+/// FNV-1a, 64 bits: the same in every build and version, which std's hasher does not promise.
+fn hash(service: &Key) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let text = service.path();
+    text.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}

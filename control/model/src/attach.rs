@@ -1,0 +1,1 @@
+//! Which routes belong to which Gateway listeners and Services.

@@ -1,0 +1,272 @@
+//! One resource, typed, and its way from and to `apiVersion`, `kind`, `metadata`, `spec`, `status`.
+//!
+//! Reading is strict: a field that nobody knows, one that is known but not carried out, and a wrong type are errors
+//! that name the field.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::gateway::{GatewayClassSpec, GatewaySpec};
+use crate::grant::ReferenceGrantSpec;
+use crate::kind::{Key, Kind};
+use crate::mesh::{NodeSpec, WorkloadSpec};
+use crate::metadata::{DEFAULT_NAMESPACE, Metadata};
+use crate::route::{GrpcRouteSpec, HttpRouteSpec, L4RouteSpec};
+use crate::service::{NamespaceSpec, ServiceSpec};
+use crate::status::Status;
+use crate::unsupported;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    pub metadata: Metadata,
+    pub spec: Spec,
+    pub status: Status,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spec {
+    Namespace(NamespaceSpec),
+    Node(NodeSpec),
+    Workload(WorkloadSpec),
+    Service(ServiceSpec),
+    GatewayClass(GatewayClassSpec),
+    Gateway(GatewaySpec),
+    HttpRoute(HttpRouteSpec),
+    GrpcRoute(GrpcRouteSpec),
+    TcpRoute(L4RouteSpec),
+    UdpRoute(L4RouteSpec),
+    ReferenceGrant(ReferenceGrantSpec),
+}
+
+impl Spec {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Spec::Namespace(_) => Kind::Namespace,
+            Spec::Node(_) => Kind::Node,
+            Spec::Workload(_) => Kind::Workload,
+            Spec::Service(_) => Kind::Service,
+            Spec::GatewayClass(_) => Kind::GatewayClass,
+            Spec::Gateway(_) => Kind::Gateway,
+            Spec::HttpRoute(_) => Kind::HttpRoute,
+            Spec::GrpcRoute(_) => Kind::GrpcRoute,
+            Spec::TcpRoute(_) => Kind::TcpRoute,
+            Spec::UdpRoute(_) => Kind::UdpRoute,
+            Spec::ReferenceGrant(_) => Kind::ReferenceGrant,
+        }
+    }
+
+    fn read(kind: Kind, value: Value) -> Result<Spec, FieldError> {
+        Ok(match kind {
+            Kind::Namespace => Spec::Namespace(typed("spec", value)?),
+            Kind::Node => Spec::Node(typed("spec", value)?),
+            Kind::Workload => Spec::Workload(typed("spec", value)?),
+            Kind::Service => Spec::Service(typed("spec", value)?),
+            Kind::GatewayClass => Spec::GatewayClass(typed("spec", value)?),
+            Kind::Gateway => Spec::Gateway(typed("spec", value)?),
+            Kind::HttpRoute => Spec::HttpRoute(typed("spec", value)?),
+            Kind::GrpcRoute => Spec::GrpcRoute(typed("spec", value)?),
+            Kind::TcpRoute => Spec::TcpRoute(typed("spec", value)?),
+            Kind::UdpRoute => Spec::UdpRoute(typed("spec", value)?),
+            Kind::ReferenceGrant => Spec::ReferenceGrant(typed("spec", value)?),
+        })
+    }
+
+    fn to_value(&self) -> Result<Value, serde_json::Error> {
+        match self {
+            Spec::Namespace(spec) => serde_json::to_value(spec),
+            Spec::Node(spec) => serde_json::to_value(spec),
+            Spec::Workload(spec) => serde_json::to_value(spec),
+            Spec::Service(spec) => serde_json::to_value(spec),
+            Spec::GatewayClass(spec) => serde_json::to_value(spec),
+            Spec::Gateway(spec) => serde_json::to_value(spec),
+            Spec::HttpRoute(spec) => serde_json::to_value(spec),
+            Spec::GrpcRoute(spec) => serde_json::to_value(spec),
+            Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => serde_json::to_value(spec),
+            Spec::ReferenceGrant(spec) => serde_json::to_value(spec),
+        }
+    }
+}
+
+/// What is wrong with one field of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// `spec.rules[0].matches[1].path.type`; empty where the whole document is meant.
+    pub field: String,
+    pub problem: String,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> FieldError {
+        FieldError { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            return f.write_str(&self.problem);
+        }
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+impl std::error::Error for FieldError {}
+
+impl Resource {
+    pub fn kind(&self) -> Kind {
+        self.spec.kind()
+    }
+
+    pub fn key(&self) -> Key {
+        Key::new(self.kind(), &self.metadata.namespace, &self.metadata.name)
+    }
+
+    /// Reads one document. All problems that can be told apart are returned; `status` is taken as it is if it can
+    /// be read, since only the server writes it.
+    pub fn from_value(value: Value) -> Result<Resource, Vec<FieldError>> {
+        let Value::Object(mut document) = value else {
+            let problem = format!(
+                "expected an object with apiVersion, kind, metadata and spec, found {}",
+                sort(&value)
+            );
+            return Err(vec![FieldError::new("", problem)]);
+        };
+        let kind = take_kind(&mut document).map_err(|error| vec![error])?;
+        let metadata = document.remove("metadata").unwrap_or(Value::Null);
+        let spec = document.remove("spec");
+        let status = document.remove("status").unwrap_or_default();
+        let mut errors: Vec<FieldError> = unsupported::fields(kind, &metadata, spec.as_ref());
+        errors.extend(document.keys().map(|field| unknown_at_top(field)));
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let metadata = read_metadata(kind, metadata);
+        let spec = Spec::read(kind, spec.unwrap_or_else(|| Value::Object(Map::new())));
+        match (metadata, spec) {
+            (Ok(metadata), Ok(spec)) => {
+                let status = serde_json::from_value(status).unwrap_or_default();
+                Ok(Resource { metadata, spec, status })
+            }
+            (metadata, spec) => Err([metadata.err(), spec.err()].into_iter().flatten().collect()),
+        }
+    }
+}
+
+fn take_kind(document: &mut Map<String, Value>) -> Result<Kind, FieldError> {
+    let api_version = take_text(document, "apiVersion", "gateway.networking.k8s.io/v1")?;
+    let kind = take_text(document, "kind", "Gateway")?;
+    Kind::from_document(&api_version, &kind).map_err(|problem| FieldError::new("", problem))
+}
+
+fn take_text(document: &mut Map<String, Value>, field: &str, example: &str) -> Result<String, FieldError> {
+    match document.remove(field) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text),
+        None => Err(FieldError::new(field, format!("is missing; expected text such as {example}"))),
+        Some(_) => Err(FieldError::new(field, format!("expected text such as {example}"))),
+    }
+}
+
+fn unknown_at_top(field: &str) -> FieldError {
+    FieldError::new(field, "unknown field; a resource has apiVersion, kind, metadata, spec and status")
+}
+
+fn read_metadata(kind: Kind, value: Value) -> Result<Metadata, FieldError> {
+    let value = if value.is_null() { Value::Object(Map::new()) } else { value };
+    let mut metadata: Metadata = typed("metadata", value)?;
+    if kind.namespaced() {
+        if metadata.namespace.is_empty() {
+            DEFAULT_NAMESPACE.clone_into(&mut metadata.namespace);
+        }
+    } else if !metadata.namespace.is_empty() {
+        return Err(FieldError::new(
+            "metadata.namespace",
+            format!("a {kind} has no namespace; leave it out"),
+        ));
+    }
+    Ok(metadata)
+}
+
+fn typed<T: DeserializeOwned>(root: &str, value: Value) -> Result<T, FieldError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { root.to_owned() } else { format!("{root}.{path}") };
+        field_error(field, &error.into_inner().to_string())
+    })
+}
+
+/// serde names a missing or unknown field in its message only; it belongs into the path.
+fn field_error(parent: String, message: &str) -> FieldError {
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return FieldError::new(format!("{parent}.{}", field.trim_matches('`')), "is missing");
+    }
+    let Some(rest) = message.strip_prefix("unknown field `") else {
+        return FieldError::new(parent, right_form(message));
+    };
+    let (field, known) = rest.split_once('`').unwrap_or((rest, ""));
+    // The path ends with the unknown field itself where the deserializer had already entered it.
+    let path = match parent.strip_suffix(field) {
+        Some(before) if before.ends_with('.') => parent,
+        _ => format!("{parent}.{field}"),
+    };
+    FieldError::new(path, format!("unknown field{known}"))
+}
+
+/// serde tells what it expected in Rust's words.
+fn right_form(message: &str) -> String {
+    match message.rsplit_once("expected ") {
+        Some((found, "u16")) => format!("{found}expected a number from 0 to 65535"),
+        Some((found, "u32")) => format!("{found}expected a number from 0 to 4294967295"),
+        Some((found, what)) if what.starts_with("struct ") => format!("{found}expected an object"),
+        _ => message.to_owned(),
+    }
+}
+
+fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl Serialize for Resource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            api_version: String,
+            kind: &'static str,
+            metadata: &'a Metadata,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            spec: Option<Value>,
+            #[serde(skip_serializing_if = "Status::is_empty")]
+            status: &'a Status,
+        }
+        let kind = self.kind();
+        let spec = if kind == Kind::Namespace { None } else { Some(self.spec.to_value()) };
+        Document {
+            api_version: kind.api_version(),
+            kind: kind.name(),
+            metadata: &self.metadata,
+            spec: spec.transpose().map_err(serde::ser::Error::custom)?,
+            status: &self.status,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Resource::from_value(value).map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+            D::Error::custom(errors.join("; "))
+        })
+    }
+}
