@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{Lab, Process, binary, eventually};
@@ -13,8 +14,26 @@ pub struct Mesh {
     pub ringwayd: Process,
     pub control: Option<Process>,
     directory: PathBuf,
-    // Dropped last: the programs above run in it.
+    // Dropped after the programs above, which run in it.
     pub lab: Lab,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Every mesh pins its worker to the same core: those of one test program take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// `examples/demo`, as one text.
+pub fn demo_resources() -> String {
+    let folder = crate::repository().join("examples/demo");
+    let files = ["gateway.yaml", "web.yaml", "media.yaml"];
+    let texts = files
+        .map(|file| fs::read_to_string(folder.join(file)).expect("examples/demo is part of the repository"));
+    texts.join("\n---\n")
+}
+
+/// The demo's resources, and an echo service for streams (port 9000) and datagrams (port 7000) at the receiver.
+pub fn lab_resources() -> String {
+    format!("{}\n---\n{}", demo_resources(), include_str!("../resources/echo.yaml"))
 }
 
 /// Where the tables come from.
@@ -35,6 +54,7 @@ const CONTROL: &str = "127.0.0.1:15010";
 impl Mesh {
     /// Starts Ringway in `lab` and waits until it is ready. `settings` are further lines of the node's configuration.
     pub fn start(lab: Lab, tables: Tables<'_>, settings: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = lab.directory().to_owned();
         let control = match tables {
             Tables::Files(resources) => {
@@ -45,7 +65,7 @@ impl Mesh {
         };
         write(&directory.join("node.yaml"), &node_config(&directory, tables, settings));
         let ringwayd = start_ringwayd(&lab);
-        let mesh = Self { ringwayd, control, directory, lab };
+        let mesh = Self { ringwayd, control, directory, lab, _turn: turn };
         if let Tables::Control(resources) = tables {
             mesh.apply(resources);
         }

@@ -1,7 +1,11 @@
 //! One network namespace, gone when its guard is dropped, and programs run in it to their end.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
 
 use crate::cleanup;
 
@@ -62,6 +66,18 @@ impl Namespace {
         let arguments = ["netns", "exec", &self.name, "timeout", TIME_LIMIT_SECONDS, "bash", "-c", command];
         let outcome = run("ip", &arguments);
         Outcome { command: format!("[{}] {command}", self.name), ..outcome }
+    }
+
+    /// Runs `f` in a thread that has entered the namespace. Sockets that it opens stay there, wherever they are used.
+    pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let entered = scope.spawn(|| {
+                let namespace = File::open(self.path()).expect("the namespace has a file");
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+                f()
+            });
+            entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// A veth pair: `here` in this namespace, `there` in the other, both up.

@@ -17,7 +17,7 @@ fn in_runtime(test: impl Future<Output = ()>) {
 }
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("an address")
 }
 
 /// A namespace with a veth `up0` that leads to a second one.
