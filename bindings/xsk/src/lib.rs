@@ -32,7 +32,7 @@ mod ring;
 mod socket;
 mod tap;
 
-pub use pool::{Chunk, Pool};
+pub use pool::{Chunk, OtherRegion, Pool};
 pub use queue::{Queue, Received, Statistics};
 pub use region::{CHUNK_BYTES, Region, RegionError};
 pub use socket::{BindError, CopyMode, HEADROOM_BYTES, Socket};
