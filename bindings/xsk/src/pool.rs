@@ -26,6 +26,11 @@ struct Shared {
     stranded: Cell<u32>,
 }
 
+/// A socket was to be started with memory that it was not bound with.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the socket was bound with the memory of another region")]
+pub struct OtherRegion;
+
 /// Who may touch a chunk: user space (0), or the kernel by one of a queue's rings.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owner(u32);
@@ -58,10 +63,10 @@ impl Pool {
         }))
     }
 
-    /// Takes over a socket that was bound with this region. Gives it back when it was bound with another one.
-    pub fn start(&self, socket: Socket) -> Result<Queue, Socket> {
+    /// Takes over a socket that was bound with this region. One that was bound with another is closed.
+    pub fn start(&self, socket: Socket) -> Result<Queue, OtherRegion> {
         if !Arc::ptr_eq(socket.region(), &self.0.region) {
-            return Err(socket);
+            return Err(OtherRegion);
         }
         // Zero is user space, and one bit is the ring's.
         let id = (self.0.last_queue.get() + 1) & (u32::MAX >> 1);

@@ -17,6 +17,7 @@ mod memory;
 mod open;
 mod packet;
 pub mod pcapng;
+mod tap;
 
 pub use af_xdp::{BoundQueue, Pools, StartError, UmemSet, XskQueuePair};
 pub use capture::{
@@ -29,6 +30,9 @@ pub use open::{
     ModeGot, OpenError, OpenRequest, Opened, QueueAssignment, QueueReport, Report, XdpMode, open,
 };
 pub use packet::{BURST_PACKETS, Burst, FRAME_BYTES, Frame, HEADROOM_BYTES, MAX_FRAMES, Packet};
+
+pub use tap::TapQueuePair;
+pub use xsk::{CopyMode, TapError};
 
 use std::os::fd::BorrowedFd;
 

@@ -81,7 +81,8 @@ pub struct OpenRequest<'a> {
     pub queues: &'a [QueueAssignment],
 }
 
-/// An open interface. The program redirects nothing until [`Redirect::set_owned`] names addresses.
+/// An open interface. The program redirects nothing until [`Redirect::set_owned`] names addresses: do that when the
+/// workers have started the queues, since a queue that was not started has no memory to receive into.
 #[derive(Debug)]
 pub struct Opened {
     /// In the order of the request. Send each to its worker.

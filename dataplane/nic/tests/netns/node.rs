@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
 use bpf::{OwnedPrefix, RedirectConfig, Role};
@@ -9,8 +10,6 @@ use nic::{
     Burst, OpenError, OpenRequest, Opened, Packet, Pools, QueueAssignment, QueueCounters, QueuePair, UmemSet,
     XdpMode,
 };
-
-use super::lab::Namespace;
 
 /// Chunks of a test's worker.
 pub const CHUNKS: u32 = 8_192;
@@ -46,15 +45,16 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(namespace: &Namespace, opened: Opened, answer: Answer) -> (Self, bpf::Redirect) {
+    pub fn start(opened: Opened, answer: Answer) -> (Self, bpf::Redirect) {
         let Opened { mut queues, redirect, .. } = opened;
         let bound = queues.pop().expect("one queue was opened");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let _ = namespace;
+        let (started, ready) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             let mut pools = Pools::new();
             let mut pair = pools.start(bound).expect("the region is this thread's");
+            started.send(()).expect("the test waits for it");
             let (mut burst, mut out) = (Burst::new(), Burst::new());
             while !stopped.load(Ordering::Relaxed) {
                 if pair.receive(&mut burst) == 0 {
@@ -69,6 +69,8 @@ impl Node {
             }
             pair.counters()
         });
+        // A queue receives from when it was started; what comes before is lost.
+        ready.recv().expect("the node starts");
         (Self { stop, thread: Some(thread) }, redirect)
     }
 
@@ -101,4 +103,13 @@ pub fn echo_udp(mut packet: Packet) -> Option<Packet> {
     }
     head[40..42].fill(0);
     Some(packet)
+}
+
+/// RFC 1071 over `bytes`, going on from `sum`.
+pub fn checksum(sum: u32, bytes: &[u8]) -> u16 {
+    let words =
+        bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).copied().map_or(0, u32::from));
+    let sum = sum + words.sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
