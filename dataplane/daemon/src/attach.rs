@@ -131,7 +131,7 @@ fn redirect_config(device: &Device) -> RedirectConfig {
     };
     let untagged = device.vlans.contains(&None);
     let tags = device.vlans.iter().flatten();
-    let vlans = if untagged { VlanSet::untagged() } else { VlanSet::default() };
+    let vlans = if untagged { VlanSet::untagged() } else { VlanSet::none() };
     RedirectConfig { role, vlans: tags.fold(vlans, |set, &tag| set.with(tag)) }
 }
 

@@ -3,6 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nic::{CaptureFilter, CaptureLimits, CaptureReader, pcapng};
+
+use crate::node::Node;
+
+/// Blocks that may wait for us; what a worker brings beyond them is counted as missed.
+pub const CHANNEL_BLOCKS: usize = 8_192;
+/// How often what was recorded is fetched.
+const FETCH_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Packets recorded when the request does not say.
 const DEFAULT_PACKETS: usize = 1_000;
 /// No capture is longer, whatever is asked: it is held in memory until it is answered.
@@ -16,6 +25,31 @@ pub struct Request {
     pub duration: Duration,
     pub address: Option<IpAddr>,
     pub port: Option<u16>,
+}
+
+/// Runs one capture over all queue pairs of the node, and gives it as one file.
+pub async fn record(node: &Node, request: Request) -> Vec<u8> {
+    let limits = CaptureLimits { packets: request.packets as u64, ..CaptureLimits::default() };
+    let filter = CaptureFilter { address: request.address, port: request.port };
+    let mut file = Vec::new();
+    pcapng::push_section_header(&mut file);
+    for device in &node.devices() {
+        pcapng::push_interface(&mut file, device, limits.snap_bytes);
+    }
+    // Dropping the readers ends what still runs: each capture finds that nobody listens.
+    let readers: Vec<CaptureReader> = node.start_captures(filter, limits);
+    let deadline = tokio::time::Instant::now() + request.duration;
+    let mut packets = 0;
+    while packets < request.packets && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(FETCH_INTERVAL).await;
+        for block in readers.iter().flat_map(|reader| std::iter::from_fn(|| reader.poll())) {
+            if packets < request.packets {
+                packets += 1;
+                file.extend(block);
+            }
+        }
+    }
+    file
 }
 
 impl Request {

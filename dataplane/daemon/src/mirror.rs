@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::{Change, Watcher};
 use worker::{Prefix, Route};
@@ -37,6 +38,31 @@ pub async fn follow(mut watcher: Watcher, node: Rc<Node>, plan: Rc<Plan>) {
                 if let Some(&device) = devices.get(&index) {
                     tracing::warn!(device = name, "link is gone: its queue pairs are dead until ringwayd restarts");
                     node.tell_all(move |worker, _now| worker.set_device_up(device, false));
+                }
+            }
+        }
+    }
+}
+
+/// How often the programs' notices are read: well within the 100 ms that a moved gateway may take.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(20);
+/// Notices taken from one device at a time: a hostile link can make many.
+const NOTICES_PER_VISIT: usize = 64;
+
+/// Tells the workers what neighbours announced of themselves (gratuitous ARP, unsolicited advertisements).
+pub async fn notices(node: Rc<Node>, plan: Rc<Plan>) {
+    let mut interval = tokio::time::interval(NOTICE_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        for (device, attachment) in node.attachments().iter_mut().enumerate() {
+            for _ in 0..NOTICES_PER_VISIT {
+                let Some(notice) = attachment.poll_notice() else { break };
+                let interface = plan.on_device(device).find(|logical| logical.config.vlan == notice.vlan);
+                if let Some(id) = interface.map(|logical| logical.config.id) {
+                    node.tell_all(move |worker, now| {
+                        worker.core.stack().neighbour_announced(id, notice.address, notice.mac, now);
+                    });
                 }
             }
         }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::table::Table;
+use nic::{CaptureFilter, CaptureLimits, CaptureReader, CaptureTarget, capture_channel};
 use proxy::{Proxy, Snapshot};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use worker::{Command, Sender, Worker};
 
+use crate::capture;
 use crate::config::NodeConfig;
 use crate::report::{self, WorkerReport};
 use crate::saved;
@@ -115,6 +117,37 @@ impl Node {
         self.attachments.borrow_mut()
     }
 
+    /// The devices by name, in the order of their numbers.
+    pub fn devices(&self) -> Vec<String> {
+        self.attachments.borrow().iter().map(|attachment| attachment.device.clone()).collect()
+    }
+
+    /// Starts one capture a worker and device; the blocks name the device's number.
+    pub fn start_captures(&self, filter: CaptureFilter, limits: CaptureLimits) -> Vec<CaptureReader> {
+        let mut readers = Vec::new();
+        for worker in &self.workers {
+            for device in 0..self.attachments.borrow().len() {
+                let (writer, reader) = capture_channel(capture::CHANNEL_BLOCKS);
+                let command = Command::new(move |worker: &mut Worker<Proxy>, _now| {
+                    let ports = worker.ports_mut().iter_mut();
+                    if let Some(port) = ports.into_iter().find(|port| port.device == device) {
+                        let interface = u32::try_from(device).unwrap_or(u32::MAX);
+                        port.queue.start(filter, limits, CaptureTarget { writer, interface, own_file: None });
+                    }
+                });
+                if worker.mailbox.send(command).is_ok() {
+                    readers.push(reader);
+                }
+            }
+        }
+        readers
+    }
+
+    /// Records what passes every queue pair, until the time is up or there is enough of it.
+    pub async fn capture(&self, request: capture::Request) -> Vec<u8> {
+        capture::record(self, request).await
+    }
+
     pub async fn metrics(&self) -> String {
         let reports = self.reports().await;
         report::exposition(&reports, &self.attachments.borrow(), self.table_version()).render()
@@ -123,10 +156,6 @@ impl Node {
     /// Every reason by name, those that never happened too.
     pub async fn discards(&self) -> BTreeMap<&'static str, report::DiscardStatus> {
         report::discards(&self.reports().await)
-    }
-
-    pub async fn sessions(&self) -> Vec<report::SessionStatus> {
-        self.reports().await.into_iter().flat_map(|report| report.sessions).collect()
     }
 
     async fn reports(&self) -> Vec<WorkerReport> {

@@ -24,6 +24,12 @@ impl Clock {
         Self { origin: std::time::Instant::now() - Duration::from_secs(1) }
     }
 
+    /// Nanoseconds from 1970 to this clock's zero.
+    pub fn epoch_nanos(&self) -> u64 {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_1970.saturating_sub(self.origin.elapsed()).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     pub fn now(&self) -> Instant {
         Instant::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nic::QueueCounters;
-use proxy::{Proxy, Sample};
+use proxy::{Proxy, Sample, SampleKind};
 use serde::Serialize;
 use worker::Discard;
 use worker::{TurnCounters, Worker};
@@ -20,7 +20,6 @@ pub struct WorkerReport {
     pub discards: Vec<u64>,
     pub ports: Vec<(String, QueueCounters)>,
     pub samples: Vec<Sample>,
-    pub sessions: Vec<SessionStatus>,
     pub tasks: usize,
 }
 
@@ -39,7 +38,6 @@ impl WorkerReport {
         };
         let mut samples = Vec::new();
         worker.application.samples(&mut |sample| samples.push(sample));
-        let sessions = sessions(worker);
         let ports = worker.ports_mut().iter_mut().map(|port| (port.name.clone(), port.counters())).collect();
         Self {
             number: worker.number(),
@@ -47,7 +45,6 @@ impl WorkerReport {
             discards,
             ports,
             samples,
-            sessions,
             tasks: worker.core.tasks(),
         }
     }
@@ -89,8 +86,8 @@ pub fn exposition(reports: &[WorkerReport], attachments: &[Attachment], table: O
         worker(&mut text, report);
         for sample in &report.samples {
             let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let (kind, series) = (kind_of(sample), sample.series());
-            text.add(sample.name, sample.help, kind, &series, &labels, sample.value);
+            let (family, kind) = family_of(sample);
+            text.add(family, sample.help, kind, sample.name, &labels, sample.value);
         }
     }
     for attachment in attachments {
@@ -103,6 +100,18 @@ pub fn exposition(reports: &[WorkerReport], attachments: &[Attachment], table: O
         text.gauge("ringway_table_version", "Version of the table in force.", &[], version as f64);
     }
     text
+}
+
+/// The family that a sample's series belongs to.
+fn family_of(sample: &Sample) -> (&'static str, Kind) {
+    match sample.kind {
+        SampleKind::Counter => (sample.name, Kind::Counter),
+        SampleKind::Gauge => (sample.name, Kind::Gauge),
+        SampleKind::Histogram => {
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| sample.name.strip_suffix(suffix));
+            (family.unwrap_or(sample.name), Kind::Histogram)
+        }
+    }
 }
 
 fn worker(text: &mut Exposition, report: &WorkerReport) {

@@ -206,18 +206,19 @@ impl Recruit {
             ..StackConfig::default()
         };
         let seed = u64::from_le_bytes(self.secret[..8].try_into().expect("eight bytes of thirty-two"));
-        let mut core = Core::new(Stack::new(config, now), seed ^ self.number as u64);
+        let mut core = Core::new(Stack::new(config.clone(), now), seed ^ self.number as u64);
         let bell = self.doorbell.clone();
         core.set_doorbell(Arc::new(move || bell.ring()));
         let proxy = Proxy::new(ProxyConfig {
-            worker: self.number,
-            workers,
-            health_checks: self.number == 0,
+            worker: config.worker,
+            workers: config.workers,
+            checks_health: self.number == 0,
             ..ProxyConfig::default()
         });
         let names = self.plan.interfaces.iter();
         proxy.set_interfaces(names.map(|l| (l.config.id, l.config.name.clone(), l.config.role)).collect());
         let mut worker = Worker::new(core, proxy, self.mailbox, self.place);
+        worker.set_epoch(clock.epoch_nanos());
         let mut ports_of_device = vec![Vec::new(); self.plan.devices.len()];
         for (device, queue) in self.seed.open()? {
             let name = self.plan.devices[device].link.name.clone();

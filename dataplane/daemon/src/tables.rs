@@ -1,12 +1,13 @@
 //! Where tables come from: a directory of resources, or the control plane.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 
 use model::compile::{HealthView, compile};
 use model::table::Table;
-use model::{Resource, Resources};
+use model::{Kind, Resource, Resources, ServicePrefixes, Spec, allocate};
 use tokio::sync::watch;
 use xds::proto::node::{Build, Interface, NodeReport, Queue};
 
@@ -48,22 +49,29 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, StartError> {
     Ok(files)
 }
 
-/// Without a control plane, Services get their addresses here; the same file always gives the same ones.
+/// Without a control plane, Services get their addresses here; the same files always give the same ones.
 fn give_addresses(resources: &mut Resources, config: &NodeConfig) -> Result<(), StartError> {
-    let refused = |error: String| StartError::Resources(error);
-    let prefixes = config.service_prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let prefixes = model::allocate::ServicePrefixes::parse(&prefixes).map_err(|error| refused(error.to_string()))?;
-    let services: Vec<Resource> = resources.of_kind(model::Kind::Service).cloned().collect();
-    let mut taken: BTreeSet<_> = services.iter().filter_map(model::Resource::service).flat_map(|s| s.addresses()).collect();
+    let prefixes = service_prefixes(config)?;
+    let services: Vec<Resource> = resources.of_kind(Kind::Service).cloned().collect();
+    let mut taken: BTreeSet<IpAddr> = resources.services().flat_map(|(_, spec)| spec.addresses()).collect();
     for mut service in services {
         let key = service.key();
-        let Some(spec) = service.service_mut() else { continue };
-        let given = model::allocate::allocate(&key, spec, &taken, &prefixes).map_err(|error| refused(error.to_string()))?;
-        taken.extend(&given);
-        spec.add_addresses(&given);
+        let Spec::Service(spec) = &mut service.spec else { continue };
+        let given = allocate(&key, spec, &taken, &prefixes).map_err(|error| StartError::Resources(error.to_string()))?;
+        spec.cluster_ips = spec.addresses().into_iter().chain(given.iter().copied()).collect();
+        taken.extend(given);
         resources.insert(service);
     }
     Ok(())
+}
+
+fn service_prefixes(config: &NodeConfig) -> Result<ServicePrefixes, StartError> {
+    let of_family = |v4: bool| {
+        let cidr = config.service_prefixes.iter().find(|cidr| cidr.address.is_ipv4() == v4);
+        let refused = |error| StartError::Resources(format!("service_prefixes: {error}"));
+        cidr.map(|cidr| cidr.to_string().parse().map_err(refused)).transpose()
+    };
+    Ok(ServicePrefixes { v4: of_family(true)?, v6: of_family(false)? })
 }
 
 /// Takes tables from the control plane for ever, and tells it how the node is.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use stack::{Admission, Instant};
 
+use nic::QueuePair;
+
 use crate::{Doorbell, Worker};
 
 /// Longest sleep: housekeeping (counters, health) may be this late.

@@ -34,7 +34,7 @@ pub use stack::{
     Stack,
 };
 
-use nic::{Burst, Packet};
+use nic::{Burst, Packet, QueuePair};
 use socket::Core;
 use stack::{Chain, Egress, Verdict};
 
@@ -66,6 +66,8 @@ pub struct Worker<A> {
     number: usize,
     workers: u16,
     received: Burst,
+    /// Nanoseconds from 1970 to the clock's zero: what captures stamp packets with. Zero in the simulator.
+    epoch_nanos: u64,
     counters: TurnCounters,
 }
 
@@ -105,12 +107,13 @@ impl<A: Admission> Worker<A> {
         Self {
             core,
             application,
-            ports: Ports { rings: place.to, ..Ports::default() },
+            ports: Ports::new(place.to),
             mailbox,
             rings: place.from,
             number: place.number,
             workers,
             received: Burst::new(),
+            epoch_nanos: 0,
             counters: TurnCounters::default(),
         }
     }
@@ -154,6 +157,7 @@ impl<A: Admission> Worker<A> {
             it.rest -= 1;
             return false;
         }
+        it.queue.set_time(self.epoch_nanos + now.as_nanos());
         if it.queue.receive(&mut self.received) == 0 {
             it.idle_visits = it.idle_visits.saturating_add(1);
             if it.idle_visits > IDLE_AFTER_VISITS {
@@ -269,6 +273,11 @@ impl<A: Admission> Worker<A> {
     /// A device's link went up or down: its ports carry flows, or others of the bond do.
     pub fn set_device_up(&mut self, device: usize, up: bool) {
         self.ports.list.iter_mut().filter(|port| port.device == device).for_each(|port| port.up = up);
+    }
+
+    /// When the clock's zero was, in nanoseconds since 1970, so that captures carry the time of day.
+    pub fn set_epoch(&mut self, nanos: u64) {
+        self.epoch_nanos = nanos;
     }
 
     pub fn number(&self) -> usize {

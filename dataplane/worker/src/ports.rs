@@ -1,6 +1,6 @@
 //! The worker's queue pairs, the interfaces that lie on them, and the way out: how a packet finds a queue.
 
-use nic::{Burst, Frame, Packet, QueueCounters, QueuePair};
+use nic::{Burst, Capture, Frame, Packet, QueueCounters, QueuePair};
 use stack::{Discard, Discards, Egress, Full, InterfaceConfig, InterfaceId, Offloads};
 
 use crate::flow;
@@ -11,7 +11,7 @@ pub struct Port {
     pub name: String,
     /// The caller's number for the device that the queue pair belongs to.
     pub device: usize,
-    pub queue: Box<dyn QueuePair>,
+    pub queue: Capture<Box<dyn QueuePair>>,
     pub outgoing: Burst,
     /// The link is up (bond members that are down carry nothing).
     pub up: bool,
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Port {
 
 impl Port {
     pub fn new(name: String, device: usize, queue: Box<dyn QueuePair>) -> Self {
-        Self { name, device, queue, outgoing: Burst::new(), up: true, rest: 0, idle_visits: 0 }
+        Self { name, device, queue: Capture::new(queue), outgoing: Burst::new(), up: true, rest: 0, idle_visits: 0 }
     }
 
     /// Hands the ring what waits; what it does not take waits on.
@@ -70,6 +70,10 @@ pub struct Ports {
 }
 
 impl Ports {
+    pub fn new(rings: Vec<Option<RingSender>>) -> Self {
+        Self { rings, ..Self::default() }
+    }
+
     pub fn set_interface(&mut self, config: InterfaceConfig, exit: Exit) {
         let index = usize::from(config.id.0);
         if self.interfaces.len() <= index {

@@ -21,7 +21,6 @@ mod input;
 pub mod interface;
 mod ipv4;
 mod ipv6;
-mod keys;
 mod limit;
 mod link;
 mod locals;
