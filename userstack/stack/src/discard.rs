@@ -148,6 +148,52 @@ discards! {
     InterfaceGone = "interface_gone",
     /// No address of ours to send from.
     NoSourceAddress = "no_source_address",
+    /// A TCP data offset below five words or past the segment's end.
+    TcpBadDataOffset = "tcp_bad_data_offset",
+    /// A TCP port of zero.
+    TcpPortZero = "tcp_port_zero",
+    /// A segment to no connection and no listener; answered with a reset unless it is one.
+    TcpNoFlow = "tcp_no_flow",
+    /// A segment with control bits that its connection's state has no use for.
+    TcpUnexpected = "tcp_unexpected",
+    /// Text that is here already (a retransmission whose acknowledgement was lost).
+    TcpDuplicate = "tcp_duplicate",
+    /// A sequence number or text beyond the receive window.
+    TcpOutOfWindow = "tcp_out_of_window",
+    /// A timestamp older than the last one (PAWS).
+    TcpTimestampOld = "tcp_timestamp_old",
+    /// No timestamp though both sides agreed on them.
+    TcpTimestampMissing = "tcp_timestamp_missing",
+    /// A segment without an ACK bit where every segment has one.
+    TcpAckMissing = "tcp_ack_missing",
+    /// An acknowledgement of what was never sent, or of long ago.
+    TcpAckInvalid = "tcp_ack_invalid",
+    /// A reset that ended its connection.
+    TcpReset = "tcp_reset",
+    /// A reset with a sequence number outside of the window, or without the acknowledgement it needs.
+    TcpResetInvalid = "tcp_reset_invalid",
+    /// A reset inside the window but not at its start; challenged (RFC 5961).
+    TcpResetChallenged = "tcp_reset_challenged",
+    /// A reset to a connection in TIME-WAIT (RFC 1337).
+    TcpResetInTimeWait = "tcp_reset_in_time_wait",
+    /// A SYN to an established connection; challenged (RFC 5961).
+    TcpSynChallenged = "tcp_syn_challenged",
+    /// A SYN answered by a cookie, because the listener's backlog is full.
+    TcpSynCookie = "tcp_syn_cookie",
+    /// A SYN or a cookie's acknowledgement while nobody accepts what waits already.
+    TcpBacklogFull = "tcp_backlog_full",
+    /// A cookie's acknowledgement while the worker has as many connections as it may.
+    TcpFlowsFull = "tcp_flows_full",
+    /// Text for a connection whose user has let go; answered with a reset.
+    TcpAfterClose = "tcp_after_close",
+    /// Text out of order with more holes than a connection may have.
+    TcpOutOfOrderFull = "tcp_out_of_order_full",
+    /// Text for which the worker's memory budget has no room.
+    TcpMemory = "tcp_memory",
+    /// An ICMP error that quotes no connection of ours.
+    TcpIcmpNoFlow = "tcp_icmp_no_flow",
+    /// An ICMP error that quotes a sequence number not in flight (RFC 5927).
+    TcpIcmpOutOfWindow = "tcp_icmp_out_of_window",
 }
 
 /// One counter a reason.

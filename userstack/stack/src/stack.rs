@@ -21,7 +21,7 @@ const ECHOES_PER_SECOND: u32 = 50_000;
 const ECHOES_BURST: u32 = 1000;
 
 /// TCP joins when its engine is there: until then nothing listens and nothing connects.
-pub(crate) const TCP_IS_THERE: bool = false;
+pub(crate) const TCP_IS_THERE: bool = true;
 
 /// One core's Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP and TCP.
 #[derive(Debug)]
