@@ -43,21 +43,22 @@ const END_HOST: u8 = 2;
 impl HostPair {
     /// Both links are like `link`; the hosts have the stack's default limits.
     pub fn new(seed: u64, link: LinkConfig) -> Self {
-        Self::with_config(seed, link, Config::default())
+        Self::with_server(seed, link, Config::default())
     }
 
-    /// As [`HostPair::new`], with the stacks' limits from `config`. Its secret is replaced by one from the seed.
-    pub fn with_config(seed: u64, link: LinkConfig, config: Config) -> Self {
+    /// As [`HostPair::new`], with the limits of the server's stack from `config`. Its secret is replaced by one from
+    /// the seed.
+    pub fn with_server(seed: u64, link: LinkConfig, config: Config) -> Self {
         let mut network = Network::new(seed);
         let router = Rc::new(RefCell::new(Router::new()));
-        let mut join = |subnet: u8, name: &str| {
+        let mut join = |subnet: u8, name: &str, config: Config| {
             let (near, far) = network.link(name, link.clone());
             join_router(&router, subnet, far, link.mtu);
             let seed = Random::for_stream(seed, 0x0100 + u64::from(subnet)).next();
-            Rc::new(RefCell::new(host(seed, subnet, near, link.mtu, config.clone())))
+            Rc::new(RefCell::new(host(seed, subnet, near, link.mtu, config)))
         };
-        let client = join(CLIENT, "client");
-        let server = join(SERVER, "server");
+        let client = join(CLIENT, "client", Config::default());
+        let server = join(SERVER, "server", config);
         network.add(Rc::clone(&client));
         network.add(Rc::clone(&router));
         network.add(Rc::clone(&server));

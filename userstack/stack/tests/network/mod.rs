@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use stack::{
-    Admission, Chain, Config, Contiguous, Egress, FirstDatagram, Forward, Full, Instant, InterfaceConfig, InterfaceId,
-    Offloads, Role, Stack, Verdict,
+    Admission, Chain, Config, Contiguous, Egress, FirstDatagram, Forward, Full, Instant, InterfaceConfig,
+    InterfaceId, Offloads, Role, Stack, Verdict,
 };
 
 /// Everything goes to sockets.
