@@ -60,6 +60,8 @@ discards! {
     NeighbourUnresolved = "neighbour_unresolved",
     /// Enough packets wait for that next hop already.
     NeighbourQueueFull = "neighbour_queue_full",
+    /// The next hop's place in the neighbour table was taken while the packet waited.
+    NeighbourEvicted = "neighbour_evicted",
 
     // ---- IP ----
     /// Shorter than its IPv4 header.
@@ -105,6 +107,29 @@ discards! {
     /// A protocol that is none of ICMP, TCP or UDP.
     IpUnknownProtocol = "ip_unknown_protocol",
 
+    /// Its TTL or hop limit ended here.
+    IpHopsExceeded = "ip_hops_exceeded",
+    /// Longer than the way on carries, and it may not be fragmented.
+    IpTooBig = "ip_too_big",
+    /// No route to where it goes.
+    NoRoute = "no_route",
+
+    // ---- fragments ----
+    /// A fragment without bytes, or one in the middle that does not end at a multiple of eight.
+    FragmentLength = "fragment_length",
+    /// A fragment that would make a packet of more than 65,535 bytes.
+    FragmentTooLong = "fragment_too_long",
+    /// A fragment that came twice.
+    FragmentDuplicate = "fragment_duplicate",
+    /// A fragment that overlaps another or the packet's end: the packet is given up (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A packet in more fragments than any link makes of it.
+    FragmentsTooMany = "fragments_too_many",
+    /// Enough packets or bytes wait for fragments already.
+    ReassemblyFull = "reassembly_full",
+    /// The other fragments did not come in time.
+    ReassemblyTimeout = "reassembly_timeout",
+
     // ---- ICMP ----
     /// Shorter than an ICMP header, or its header not in the first chunk.
     IcmpTruncated = "icmp_truncated",
@@ -114,40 +139,18 @@ discards! {
     IcmpUnsupported = "icmp_unsupported",
     /// More echo requests than are answered a second.
     IcmpEchoLimited = "icmp_echo_limited",
+    /// More errors than are translated a second.
+    IcmpErrorLimited = "icmp_error_limited",
     /// An ICMP error whose quoted packet cannot be read.
     IcmpQuote = "icmp_quote",
     /// An ICMP error about a flow that does not exist.
     IcmpUnknownFlow = "icmp_unknown_flow",
 
-    // ---- TCP, as far as IP looks ----
+    // ---- TCP ----
     /// Shorter than a TCP header, or its header not in the first chunk.
     TcpTruncated = "tcp_truncated",
     /// A wrong TCP checksum, or an unfinished one where none may be.
     TcpChecksum = "tcp_checksum",
-
-    // ---- UDP ----
-    /// Shorter than a UDP header, or its header not in the first chunk.
-    UdpTruncated = "udp_truncated",
-    /// A UDP length that is less than the header or more than what arrived.
-    UdpLength = "udp_length",
-    /// A wrong UDP checksum, or an unfinished one where none may be.
-    UdpChecksum = "udp_checksum",
-    /// No UDP checksum over IPv6.
-    UdpChecksumMissing = "udp_checksum_missing",
-    /// Longer than the interface's MTU: several datagrams that have lost their boundaries.
-    UdpMerged = "udp_merged",
-    /// Nothing is there for that address and port.
-    UdpPortUnreachable = "udp_port_unreachable",
-    /// The socket holds as many datagrams as it may.
-    UdpQueueFull = "udp_queue_full",
-
-    // ---- sending ----
-    /// The stack's own queue of packets is full.
-    OutboxFull = "outbox_full",
-    /// The interface went away while the packet waited.
-    InterfaceGone = "interface_gone",
-    /// No address of ours to send from.
-    NoSourceAddress = "no_source_address",
     /// A TCP data offset below five words or past the segment's end.
     TcpBadDataOffset = "tcp_bad_data_offset",
     /// A TCP port of zero.
@@ -194,6 +197,44 @@ discards! {
     TcpIcmpNoFlow = "tcp_icmp_no_flow",
     /// An ICMP error that quotes a sequence number not in flight (RFC 5927).
     TcpIcmpOutOfWindow = "tcp_icmp_out_of_window",
+
+    // ---- UDP ----
+    /// Shorter than a UDP header, or its header not in the first chunk.
+    UdpTruncated = "udp_truncated",
+    /// A UDP length that is less than the header or more than what arrived.
+    UdpLength = "udp_length",
+    /// A wrong UDP checksum, or an unfinished one where none may be.
+    UdpChecksum = "udp_checksum",
+    /// No UDP checksum over IPv6.
+    UdpChecksumMissing = "udp_checksum_missing",
+    /// Longer than the interface's MTU: several datagrams that have lost their boundaries.
+    UdpMerged = "udp_merged",
+    /// Nothing is there for that address and port.
+    UdpPortUnreachable = "udp_port_unreachable",
+    /// The socket holds as many datagrams as it may.
+    UdpQueueFull = "udp_queue_full",
+
+    // ---- datagram sessions ----
+    /// As many sessions as may be exist.
+    SessionsFull = "sessions_full",
+    /// Client and endpoint are of two address families.
+    SessionFamily = "session_family",
+    /// The endpoint is an address of ours: nothing would come back.
+    SessionToOurselves = "session_to_ourselves",
+    /// Every source port towards the endpoint that steers home is taken.
+    SessionPortsExhausted = "session_ports_exhausted",
+    /// A datagram of a workload's session that came by another interface.
+    SessionInterface = "session_interface",
+    /// An answer from an endpoint that the session has just been taken away from.
+    SessionMoved = "session_moved",
+
+    // ---- sending ----
+    /// The stack's own queue of packets is full.
+    OutboxFull = "outbox_full",
+    /// The interface went away while the packet waited.
+    InterfaceGone = "interface_gone",
+    /// No address of ours to send from.
+    NoSourceAddress = "no_source_address",
 }
 
 /// One counter a reason.
@@ -209,6 +250,11 @@ impl Default for Discards {
 impl Discards {
     pub fn count(&mut self, reason: Discard) {
         self.0[reason as usize] += 1;
+    }
+
+    /// Counts several packets that died of one cause.
+    pub fn count_many(&mut self, reason: Discard, packets: usize) {
+        self.0[reason as usize] += packets as u64;
     }
 
     pub fn of(&self, reason: Discard) -> u64 {
