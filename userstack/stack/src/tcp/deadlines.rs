@@ -126,9 +126,13 @@ impl Connection {
         if idle.is_zero() {
             return;
         }
+        if due > now {
+            self.deadlines.user_at = due;
+            return;
+        }
         // What is in flight, or held back by the peer's window, has its own timer to notice a dead peer.
-        if due > now || self.send.flight() > 0 || self.send.unsent() > 0 {
-            self.deadlines.user_at = due.max(now + KEEPALIVE_INTERVAL.min(idle));
+        if self.send.flight() > 0 || self.send.unsent() > 0 {
+            self.deadlines.user_at = now + KEEPALIVE_INTERVAL;
             return;
         }
         if self.user.unanswered_probes >= KEEPALIVE_PROBES {

@@ -32,15 +32,15 @@ impl Tcp {
         if header.source_port == 0 || header.destination_port == 0 {
             return Err(Discard::TcpPortZero);
         }
-        let segment = Segment { header, text: Text::new(packet, tcp_offset + length), ecn: arrival.ecn };
+        let segment = Segment { header, text: Text::new(packet, tcp_offset + length) };
         let tuple = Tuple::new(
             SocketAddr::new(arrival.local, header.destination_port),
             SocketAddr::new(arrival.remote, header.source_port),
         );
         match self.find(&tuple) {
-            Some(Target::Connection(slot)) => self.to_connection(slot, &segment, now),
-            Some(Target::TimeWait(slot)) => self.to_time_wait(slot, arrival, &segment, now),
-            None => self.to_listener(&tuple, arrival, &segment, None, now),
+            Some(Target::Connection(slot)) => self.on_connection_segment(slot, &segment, now),
+            Some(Target::TimeWait(slot)) => self.on_time_wait_segment(slot, arrival, &segment, now),
+            None => self.on_listener_segment(&tuple, arrival, &segment, None, now),
         }
     }
 
@@ -85,7 +85,12 @@ impl Tcp {
         })
     }
 
-    fn to_connection(&mut self, slot: u32, segment: &Segment<'_>, now: Instant) -> Result<(), Discard> {
+    fn on_connection_segment(
+        &mut self,
+        slot: u32,
+        segment: &Segment<'_>,
+        now: Instant,
+    ) -> Result<(), Discard> {
         let Some(connection) = self.connections.at_mut(slot) else { return Err(Discard::TcpNoFlow) };
         let verdict = connection.on_segment(segment, &mut self.pool, now);
         if connection.effects.has(Effects::ANSWER_RESET) {
@@ -96,7 +101,7 @@ impl Tcp {
         verdict
     }
 
-    fn to_time_wait(
+    fn on_time_wait_segment(
         &mut self,
         slot: u32,
         arrival: Arrival,
@@ -111,7 +116,7 @@ impl Tcp {
                     return Err(Discard::TcpSynChallenged);
                 }
                 self.forget_time_wait(slot);
-                self.to_listener(&entry.tuple, arrival, segment, Some(sequence), now)
+                self.on_listener_segment(&entry.tuple, arrival, segment, Some(sequence), now)
             }
             Answer::AcknowledgeFin => {
                 self.time_waits.restart(slot, now);
@@ -142,7 +147,7 @@ impl Tcp {
     }
 
     /// RFC 9293, section 3.10.7.2 (LISTEN): `least` is where our sequence must not start before.
-    fn to_listener(
+    fn on_listener_segment(
         &mut self,
         tuple: &Tuple,
         arrival: Arrival,
@@ -269,7 +274,7 @@ impl Tcp {
         let Some(mut connection) = self.passive(tuple, key, now) else { return Err(Discard::TcpNoFlow) };
         connection.resume(iss, irs, &remembered, segment, now);
         match self.open(connection) {
-            Some(FlowKey { slot, .. }) => self.to_connection(slot, segment, now),
+            Some(FlowKey { slot, .. }) => self.on_connection_segment(slot, segment, now),
             None => {
                 if let Some(listener) = self.listeners.get_mut(key) {
                     listener.half_open -= 1;

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 
 use super::boundary::{Outgoing, Path, Refused, SegmentSink};
-use super::connection::{Connection, Effects, NEVER, State};
+use super::connection::{Connection, Effects, NEVER};
 use super::flows::{FlowTable, Target};
 use super::header::{Header, MAX_HEADER};
 use super::listener::Listeners;
@@ -381,7 +381,7 @@ impl Tcp {
     }
 
     #[cfg(test)]
-    pub(crate) fn states(&self) -> impl Iterator<Item = State> + '_ {
+    pub(crate) fn states(&self) -> impl Iterator<Item = super::connection::State> + '_ {
         (0..self.connections.len() as u32 + 64).filter_map(|slot| self.connections.at(slot)).map(|c| c.state)
     }
 }

@@ -34,6 +34,7 @@ impl Flags {
     pub(crate) const RST: Self = Self(0x04);
     pub(crate) const PSH: Self = Self(0x08);
     pub(crate) const ACK: Self = Self(0x10);
+    #[cfg(test)]
     pub(crate) const URG: Self = Self(0x20);
 
     pub(crate) const fn with(self, other: Self) -> Self {

@@ -75,14 +75,11 @@ pub(crate) struct Scoreboard {
 }
 
 impl Scoreboard {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sent.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn first(&self) -> Option<&Sent> {
         self.sent.front()
     }
@@ -180,7 +177,7 @@ impl Scoreboard {
             let seen =
                 self.seen.as_slice().iter().find(|(start, end)| *start == left && end.at_or_before(right));
             let from = seen.map_or(left, |(_, end)| *end);
-            self.mark_block(left, right, from, clock, rack, delivered);
+            self.mark_block((left, right), from, clock, rack, delivered);
         }
         self.seen = *blocks;
         self.sacked_bytes != before
@@ -188,8 +185,7 @@ impl Scoreboard {
 
     fn mark_block(
         &mut self,
-        left: Seq,
-        right: Seq,
+        (left, right): (Seq, Seq),
         from: Seq,
         clock: &AckClock,
         rack: &mut Rack,

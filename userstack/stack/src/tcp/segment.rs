@@ -9,8 +9,6 @@ use crate::Chain;
 pub(crate) struct Segment<'a> {
     pub header: Header,
     pub text: Text<'a>,
-    /// The two ECN bits of its packet.
-    pub ecn: u8,
 }
 
 impl Segment<'_> {
