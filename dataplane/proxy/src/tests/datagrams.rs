@@ -168,7 +168,7 @@ fn tcp_udp_and_grpc_checks_tell_dead_from_alive() {
                 use http_body_util::BodyExt;
                 assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
                 let asked = request.into_body().collect().await.unwrap().to_bytes();
-                let status = if asked == &b"\0\0\0\0\x05\x0a\x03svc"[..] { 1 } else { 2 };
+                let status = if asked == b"\0\0\0\0\x05\x0a\x03svc"[..] { 1 } else { 2 };
                 Response::new(Full::from(vec![0, 0, 0, 0, 2, 8, status]))
             }
         });
