@@ -233,3 +233,6 @@ fn workload_status(
     }));
     Status { conditions, ..Status::default() }
 }
+
+#[cfg(test)]
+mod tests;
