@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::attach::{Attached, GatewayView, ListenerView, RouteView};
-use crate::compile;
+use crate::attach::{Attached, Attachment, GatewayView, ListenerView, ParentView, RouteView};
 use crate::gateway::{CONTROLLER_NAME, GatewayClassSpec, IP_ADDRESS_TYPE};
+use crate::instances::Instances;
 use crate::kind::{GATEWAY_GROUP, Key, Kind};
 use crate::metadata::Metadata;
 use crate::reason::{Reason, Refusal};
@@ -25,13 +25,22 @@ pub enum NodeAnswer {
 /// By node's name. A node without an answer is pending.
 pub type Answers = BTreeMap<String, NodeAnswer>;
 
-/// The status of every resource that has one, without times ([`Status::stamped`] adds them).
-pub fn conditions(resources: &Resources, answers: &Answers) -> BTreeMap<Key, Status> {
-    let attached = Attached::new(resources);
-    let ignored = compile::ignored_health_checks(resources);
+/// The status of every resource that has one, without times.
+pub(crate) fn statuses(
+    attached: &Attached<'_>,
+    instances: &Instances<'_>,
+    answers: &Answers,
+) -> BTreeMap<Key, Status> {
+    let resources = attached.resources;
+    let ignored = instances.ignored_health_checks();
     let mut all = BTreeMap::new();
-    for gateway in &attached.gateways {
-        all.insert(gateway.key.clone(), gateway_status(gateway, answers));
+    for (index, gateway) in attached.gateways.iter().enumerate() {
+        let mut status = gateway_status(gateway, answers);
+        for (number, listener) in status.listeners.iter_mut().enumerate() {
+            listener.attached_routes =
+                u32::try_from(attached.attached_routes(index, number)).unwrap_or(u32::MAX);
+        }
+        all.insert(gateway.key.clone(), status);
     }
     for route in &attached.routes {
         all.insert(route.key.clone(), route_status(resources, route));
@@ -176,7 +185,7 @@ fn listener_status(
     ListenerStatus {
         name: listener.spec.name.clone(),
         supported_kinds: kinds.collect(),
-        attached_routes: listener.attached_routes,
+        attached_routes: 0,
         conditions: vec![
             observed.outcome("Accepted", accepted),
             conflicted,
@@ -192,16 +201,27 @@ fn route_status(resources: &Resources, route: &RouteView<'_>) -> Status {
         parent_ref: parent.parent.clone(),
         controller_name: CONTROLLER_NAME.to_owned(),
         conditions: vec![
-            observed.outcome("Accepted", &parent.outcome.as_ref().map(drop).map_err(Clone::clone)),
+            route_accepted(&observed, route, parent),
             observed.outcome("ResolvedRefs", &resolved_refs(resources, route, parent.parent)),
         ],
     });
     Status { parents: parents.collect(), ..Status::default() }
 }
 
+fn route_accepted(observed: &Observed, route: &RouteView<'_>, parent: &ParentView<'_>) -> Condition {
+    let outcome = parent.outcome.as_ref().map(drop).map_err(Clone::clone);
+    let mut condition = observed.outcome("Accepted", &outcome);
+    let service = matches!(parent.outcome, Ok(Attachment::Service { .. }));
+    if service && !route.spec.hostnames().is_empty() {
+        "spec.hostnames has no say below a Service, which is the host itself"
+            .clone_into(&mut condition.message);
+    }
+    condition
+}
+
 /// The first problem's reason, and all problems' messages.
 fn resolved_refs(resources: &Resources, route: &RouteView<'_>, parent: &ParentRef) -> Result<(), Refusal> {
-    let problems = compile::unresolved(resources, route, parent);
+    let problems = route.unresolved(resources, parent);
     let Some((_, first)) = problems.first() else { return Ok(()) };
     let messages: Vec<String> =
         problems.iter().map(|(path, refusal)| format!("{path}: {}", refusal.message)).collect();

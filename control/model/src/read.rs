@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::field::FieldError;
 use crate::kind::Key;
-use crate::resource::{FieldError, Resource};
+use crate::resource::Resource;
 use crate::validate::validate;
 
 /// A larger text is refused whole. Kubernetes' stores take 1.5 MiB an object; a directory is read file by file.

@@ -359,6 +359,6 @@ fn a_gateway_without_addresses_is_on_every_node_and_one_with_them_where_they_are
     assert!(table.classes.is_empty(), "no workload of it: nothing of the mesh");
     let placed =
         BASE.replace("{gatewayClassName: r,", "{gatewayClassName: r, addresses: [{value: 192.0.2.1}],");
-    let resources = super::super::testing::resources(&format!("{placed}{second}"));
+    let resources = crate::testing::resources(&format!("{placed}{second}"));
     assert!(compile(&resources, "m", &HealthView::default()).listeners.is_empty());
 }

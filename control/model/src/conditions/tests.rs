@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{NodeAnswer, conditions};
+use super::NodeAnswer;
+use crate::compiled::conditions;
 use crate::kind::{Key, Kind};
 use crate::status::{Condition, ListenerStatus, ParentStatus, Status, Truth};
 use crate::testing::resources;
