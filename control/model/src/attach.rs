@@ -7,9 +7,12 @@ mod parents;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use crate::allocate;
+use crate::kind::Key;
 use crate::resources::Resources;
-use crate::service::Transport;
+use crate::service::{ServiceSpec, Transport};
 
 pub(crate) use gateways::{GatewayView, ListenerView};
 pub(crate) use views::{Attachment, ParentView, RouteSpec, RouteView};
@@ -22,6 +25,8 @@ pub(crate) struct Attached<'a> {
     pub gateways: Vec<GatewayView<'a>>,
     /// Oldest first, then by namespace and name: the Gateway API's order wherever routes compete.
     pub routes: Vec<RouteView<'a>>,
+    /// Who serves each Service address.
+    pub service_addresses: BTreeMap<IpAddr, Key>,
     /// By Gateway and listener.
     listeners: BTreeMap<(usize, usize), Vec<AtListener>>,
     ports: BTreeMap<PortView, Vec<Place>>,
@@ -61,7 +66,8 @@ impl<'a> Attached<'a> {
         }
         conflicts::settle(&mut routes);
         let (listeners, ports) = (BTreeMap::new(), BTreeMap::new());
-        let mut attached = Attached { resources, gateways, routes, listeners, ports };
+        let service_addresses = allocate::holders(resources);
+        let mut attached = Attached { resources, gateways, routes, service_addresses, listeners, ports };
         attached.index();
         attached
     }
@@ -99,6 +105,12 @@ impl<'a> Attached<'a> {
                 }
             }
         }
+    }
+
+    /// The addresses of a Service that are its own: an older one may have them.
+    pub(crate) fn addresses_of(&self, service: &Key, spec: &ServiceSpec) -> Vec<IpAddr> {
+        let own = |address: &IpAddr| self.service_addresses.get(address) == Some(service);
+        spec.addresses().into_iter().filter(own).collect()
     }
 
     /// The routes at one listener, oldest first, with the host names that they share with it.

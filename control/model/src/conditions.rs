@@ -11,6 +11,7 @@ use crate::reason::{Reason, Refusal};
 use crate::resource::{Resource, Spec};
 use crate::resources::Resources;
 use crate::route::ParentRef;
+use crate::service::ServiceSpec;
 use crate::status::{Condition, ListenerStatus, ParentStatus, Status, StatusAddress, SupportedKind, Truth};
 
 /// What a node said to the last table it was sent.
@@ -48,6 +49,7 @@ pub(crate) fn statuses(
     for resource in resources.iter() {
         let status = match &resource.spec {
             Spec::GatewayClass(spec) => class_status(&resource.metadata, spec),
+            Spec::Service(spec) => service_status(attached, resource, spec),
             Spec::Node(_) => node_status(&resource.metadata, answers),
             Spec::Workload(spec) => {
                 workload_status(resources, resource, spec.node.as_deref(), ignored.get(&resource.key()))
@@ -226,6 +228,24 @@ fn resolved_refs(resources: &Resources, route: &RouteView<'_>, parent: &ParentRe
     let messages: Vec<String> =
         problems.iter().map(|(path, refusal)| format!("{path}: {}", refusal.message)).collect();
     Err(Refusal::new(first.reason, messages.join("; ")))
+}
+
+/// A Service of which another has an address is called at what is left, if anything.
+fn service_status(attached: &Attached<'_>, service: &Resource, spec: &ServiceSpec) -> Status {
+    let key = service.key();
+    let lost = spec.addresses().into_iter().find_map(|address| {
+        let holder = attached.service_addresses.get(&address).filter(|holder| **holder != key)?;
+        let message = format!("spec.clusterIPs: {address} is {holder}'s, which is older");
+        Some(Refusal::new(Reason::AddressNotUsable, message))
+    });
+    let unassigned = || Refusal::new(Reason::Pending, "no address has been given to it yet");
+    let outcome = match lost {
+        Some(refusal) => Err(refusal),
+        None if spec.addresses().is_empty() => Err(unassigned()),
+        None => Ok(()),
+    };
+    let accepted = Observed(service.metadata.generation).outcome("Accepted", &outcome);
+    Status { conditions: vec![accepted], ..Status::default() }
 }
 
 fn node_status(metadata: &Metadata, answers: &Answers) -> Status {

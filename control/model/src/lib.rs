@@ -41,7 +41,7 @@ mod testing;
 mod unsupported;
 pub mod validate;
 
-pub use allocate::{AllocateError, ServicePrefixes, allocate};
+pub use allocate::{AllocateError, ServicePrefixes, allocate, assign};
 pub use compile::HealthView;
 pub use compiled::{Compiled, compile, compile_client, conditions};
 pub use conditions::{Answers, NodeAnswer};

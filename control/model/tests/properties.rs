@@ -189,7 +189,7 @@ fn clusters_named(table: &Table) -> BTreeSet<&str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn reading_never_panics_on_any_text(text in yaml_ish()) {

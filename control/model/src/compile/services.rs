@@ -5,6 +5,7 @@
 //! one; a class's name follows from the namespace alone and outlives every other change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::draft::Draft;
 use super::rules;
@@ -13,10 +14,10 @@ use crate::attach::{Attached, Here, PortView};
 use crate::backend::{ClusterRef, Speaks, own_protocol};
 use crate::defaults::UDP_SESSION_IDLE;
 use crate::hostname::ANY;
-use crate::kind::Kind;
+use crate::kind::{Key, Kind};
 use crate::mesh::WorkloadSpec;
 use crate::metadata::Metadata;
-use crate::service::{ServicePort, ServiceSpec, Transport};
+use crate::service::{ServicePort, Transport};
 use crate::table::{
     HttpAction, HttpMatch, HttpRoute, Listener, PathMatch, Protocol, RouteTable, SourceClass, Timeouts,
     VirtualHost, WeightedCluster,
@@ -69,10 +70,14 @@ fn source_class(class: String, workloads: &[(&Metadata, &WorkloadSpec)]) -> Sour
 }
 
 fn add_services(draft: &mut Draft<'_>, consumer: Option<&str>) {
-    let resources = draft.attached.resources;
-    for (metadata, service) in resources.services().filter(|(_, service)| !service.addresses().is_empty()) {
-        for port in &service.ports {
-            let place = Place { metadata, service, port, consumer };
+    let attached = draft.attached;
+    for (metadata, service) in attached.resources.services() {
+        let key = Key::new(Kind::Service, &metadata.namespace, &metadata.name);
+        let addresses = attached.addresses_of(&key, service);
+        // Without an address it cannot be called; it may still be a backend.
+        let ports = if addresses.is_empty() { &[] } else { service.ports.as_slice() };
+        for port in ports {
+            let place = Place { metadata, addresses: &addresses, port, consumer };
             let listener = place.listener(draft);
             draft.table.listeners.insert(listener.name.clone(), listener);
         }
@@ -82,7 +87,7 @@ fn add_services(draft: &mut Draft<'_>, consumer: Option<&str>) {
 /// One port of one Service, as one class sees it.
 struct Place<'a> {
     metadata: &'a Metadata,
-    service: &'a ServiceSpec,
+    addresses: &'a [IpAddr],
     port: &'a ServicePort,
     consumer: Option<&'a str>,
 }
@@ -104,7 +109,7 @@ impl Place<'_> {
         Listener {
             name: self.name(&class),
             class,
-            addresses: self.service.addresses(),
+            addresses: self.addresses.to_vec(),
             port: self.port.port,
             protocol,
         }

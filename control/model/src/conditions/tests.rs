@@ -341,3 +341,22 @@ fn workloads_and_nodes_say_what_is_missing() {
         (Truth::True, "Programmed")
     );
 }
+
+#[test]
+fn a_service_hears_that_it_has_no_address_or_an_older_ones() {
+    let service = |name: &str, more: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{ports: [{{port: 1}}]{more}}}}}\n---\n"
+        )
+    };
+    let text = service("a", ", clusterIPs: [10.96.0.1]")
+        + &service("b", ", clusterIPs: [10.96.0.1]")
+        + &service("c", "");
+    let reason = |name: &str| status_of(&text, Kind::Service, "default", name).conditions.remove(0).reason;
+    assert_eq!(
+        (reason("a").as_str(), reason("b").as_str(), reason("c").as_str()),
+        ("Accepted", "AddressNotUsable", "Pending")
+    );
+    let table = crate::compile_client(&resources(&text), "default", &crate::HealthView::default());
+    assert_eq!(table.listeners.keys().collect::<Vec<_>>(), ["mesh/default/a/1/tcp"]);
+}
