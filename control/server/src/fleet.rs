@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use model::table::Table;
 use model::{HealthView, NodeAnswer};
 use xds::ads::{Acknowledgement, ResourceType};
 use xds::convert::Audience;
@@ -104,16 +103,16 @@ impl Fleet {
     }
 
     /// An endpoint is unhealthy when every node that checks it says so.
-    pub fn health<'a>(&self, table_of: impl Fn(&str) -> Option<&'a Table>) -> HealthView {
+    pub fn health(&self) -> HealthView {
         let mut view = HealthView::default();
-        for (name, node) in self.nodes().iter() {
-            let (Some((at, report)), Some(table)) = (&node.report, table_of(name)) else { continue };
+        for node in self.nodes().values() {
+            let Some((at, report)) = &node.report else { continue };
             if at.elapsed() >= HEALTH_LASTS {
                 continue;
             }
             for result in &report.health {
-                let Some(endpoint) = workload_of(table, &result.cluster, &result.endpoint) else { continue };
-                let healthy = view.endpoints.entry(endpoint).or_insert(false);
+                let Ok(address) = result.endpoint.parse::<SocketAddr>() else { continue };
+                let healthy = view.endpoints.entry((result.cluster.clone(), address)).or_insert(false);
                 *healthy |= result.healthy;
             }
         }
@@ -123,13 +122,6 @@ impl Fleet {
     pub fn status(&self) -> Vec<NodeStatus> {
         self.nodes().iter().map(|(name, node)| node.status(name)).collect()
     }
-}
-
-/// Workload and port behind an address in a cluster.
-fn workload_of(table: &Table, cluster: &str, endpoint: &str) -> Option<(String, u16)> {
-    let address: SocketAddr = endpoint.parse().ok()?;
-    let found = table.endpoints.get(cluster)?.iter().find(|endpoint| endpoint.address == address)?;
-    Some((found.workload.clone(), address.port()))
 }
 
 impl Node {

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use model::table::Table;
-use model::{HealthView, Key, Resource, Resources, Status, compile, conditions};
+use model::{HealthView, Key, Resource, Resources, Status, compile, compile_client, conditions};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use xds::ads::Snapshot;
-use xds::convert::{Audience, encode_table};
+use xds::convert::{Audience, ConvertError, encode_table};
 
 use crate::fleet::Fleet;
 use crate::grpc_view;
@@ -29,10 +29,11 @@ pub const MAX_VIEWS: usize = 4_096;
 /// Table versions are taken from the store in lots, so that a restart skips some and repeats none.
 const VERSIONS_PER_LOT: u64 = 1_000;
 
-/// Who is compiled for. gRPC clients all see the same, so they have no name.
+/// Who is compiled for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ViewKey {
-    pub node: String,
+    /// A node's name; of gRPC clients, their namespace: all in one see the same.
+    pub client: String,
     pub audience: Audience,
 }
 
@@ -130,12 +131,9 @@ impl Publisher {
         let configured: BTreeSet<String> =
             resources.nodes().map(|(metadata, _)| metadata.name.clone()).collect();
         let mut views = self.views();
-        views.retain(|key, view| view.sender.receiver_count() > 0 || configured.contains(&key.node));
+        views.retain(|key, view| view.sender.receiver_count() > 0 || configured.contains(&key.client));
         self.fleet.retain(&configured);
-        let health = self.fleet.health(|node| {
-            let key = ViewKey { node: node.to_owned(), audience: Audience::Ringway };
-            views.get(&key)?.table.as_ref()
-        });
+        let health = self.fleet.health();
         let mut failures = Vec::new();
         let mut used = false;
         for (key, view) in views.iter_mut() {
@@ -146,17 +144,17 @@ impl Publisher {
             }
             table.version = version;
             used = true;
-            match encode_view(resources, &table, key.audience) {
+            match encode_view(resources, &table, key) {
                 Ok(snapshot) => {
-                    info!(node = key.node, audience = ?key.audience, version, "published");
+                    info!(client = key.client, audience = ?key.audience, version, "published");
                     view.sender.send_replace(Some(Arc::new(snapshot)));
                     if key.audience != Audience::Grpc {
-                        self.fleet.on_published(&key.node, version);
+                        self.fleet.on_published(&key.client, version);
                     }
                 }
                 Err(problem) => {
-                    error!(node = key.node, %problem, "cannot be published, the last table stays");
-                    failures.push(format!("node {}: {problem}", key.node));
+                    error!(client = key.client, %problem, "cannot be published, the last table stays");
+                    failures.push(format!("{}: {problem}", key.client));
                     continue;
                 }
             }
@@ -196,19 +194,19 @@ impl Publisher {
 
 fn compile_view(resources: &Resources, key: &ViewKey, health: &HealthView) -> Table {
     match key.audience {
-        Audience::Grpc => grpc_view::compile(resources, health),
-        Audience::Ringway | Audience::Envoy => compile(resources, &key.node, health),
+        Audience::Grpc => {
+            let mut table = compile_client(resources, &key.client, health);
+            grpc_view::add_stream_routes(&mut table);
+            table
+        }
+        Audience::Ringway | Audience::Envoy => compile(resources, &key.client, health),
     }
 }
 
-fn encode_view(
-    resources: &Resources,
-    table: &Table,
-    audience: Audience,
-) -> Result<Snapshot, xds::convert::ConvertError> {
-    let mut snapshot = encode_table(table, audience)?;
-    if audience == Audience::Grpc {
-        grpc_view::add_targets(resources, table, &mut snapshot);
+fn encode_view(resources: &Resources, table: &Table, key: &ViewKey) -> Result<Snapshot, ConvertError> {
+    let mut snapshot = encode_table(table, key.audience)?;
+    if key.audience == Audience::Grpc {
+        grpc_view::add_targets(resources, &key.client, table, &mut snapshot);
     }
     Ok(snapshot)
 }
@@ -236,7 +234,8 @@ impl Mirror {
         store: &Arc<dyn Store>,
     ) -> Result<(), StoreError> {
         match change {
-            Ok(change) if change.revision <= self.revision && !self.is_part_of_last(&change) => Ok(()),
+            // One commit is several changes of one revision.
+            Ok(change) if change.revision < self.revision => Ok(()),
             Ok(change) => self.apply(&change),
             Err(RecvError::Lagged(missed)) => {
                 warn!(missed, "fell behind the store, reading all of it again");
@@ -245,11 +244,6 @@ impl Mirror {
             }
             Err(RecvError::Closed) => Err(StoreError::Failed("the store's watch has ended".to_owned())),
         }
-    }
-
-    /// One commit is several changes of one revision.
-    fn is_part_of_last(&self, change: &Change) -> bool {
-        change.revision == self.revision
     }
 
     fn apply(&mut self, change: &Change) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::metadata::DEFAULT_NAMESPACE;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -10,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 use xds::ads::{Acknowledgement, DeltaStream, Snapshot, StateOfTheWorldStream, StreamError};
 use xds::convert::Audience;
-use xds::envoy::core;
+use xds::envoy::{core, protobuf};
 use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use xds::envoy::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -122,6 +123,7 @@ struct Client<'a> {
     shared: &'a Shared,
     name: String,
     audience: Audience,
+    namespace: String,
 }
 
 impl<'a> Client<'a> {
@@ -137,12 +139,12 @@ impl<'a> Client<'a> {
                 .map_err(|error| Status::resource_exhausted(error.to_string()))?;
         }
         info!(node = node.id, client = node.user_agent_name, "stream open");
-        Ok(Client { shared, name: node.id.clone(), audience })
+        Ok(Client { shared, name: node.id.clone(), audience, namespace: namespace_of(node) })
     }
 
     fn view_key(&self) -> ViewKey {
-        let node = if self.audience == Audience::Grpc { String::new() } else { self.name.clone() };
-        ViewKey { node, audience: self.audience }
+        let client = if self.audience == Audience::Grpc { &self.namespace } else { &self.name };
+        ViewKey { client: client.clone(), audience: self.audience }
     }
 
     async fn converse<M: Machine>(
@@ -191,6 +193,15 @@ impl<'a> Client<'a> {
             self.shared.publisher.on_fleet_change();
         }
         Ok(())
+    }
+}
+
+/// Where a gRPC client says that it lives.
+fn namespace_of(node: &core::Node) -> String {
+    let field = node.metadata.as_ref().and_then(|metadata| metadata.fields.get("namespace"));
+    match field.and_then(|field| field.kind.as_ref()) {
+        Some(protobuf::value::Kind::StringValue(namespace)) => namespace.clone(),
+        _ => DEFAULT_NAMESPACE.to_owned(),
     }
 }
 
