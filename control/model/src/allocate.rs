@@ -112,3 +112,85 @@ fn hash(service: &Key) -> u64 {
     let text = service.path();
     text.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kind::Kind;
+    use crate::resource::Spec;
+    use crate::testing::resource;
+
+    fn spec(more: &str) -> ServiceSpec {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{ports: [{{port: 1}}]{more}}}"
+        );
+        match resource(&text).spec {
+            Spec::Service(spec) => spec,
+            _ => unreachable!("the text is a Service"),
+        }
+    }
+
+    fn key(name: &str) -> Key {
+        Key::new(Kind::Service, "default", name)
+    }
+
+    fn prefixes(v4: &str, v6: Option<&str>) -> ServicePrefixes {
+        ServicePrefixes { v4: Some(v4.parse().unwrap()), v6: v6.map(|text| text.parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_service_gets_one_address_of_each_family_and_the_same_again() {
+        let prefixes = prefixes("10.96.0.0/16", Some("fd96::/112"));
+        let first = allocate(&key("web"), &spec(""), &BTreeSet::new(), &prefixes).unwrap();
+        assert_eq!(first.len(), 2);
+        assert!(first.iter().all(|address| prefixes.contains(*address)));
+        assert!(first[0].is_ipv4() && first[1].is_ipv6());
+        assert_eq!(allocate(&key("web"), &spec(""), &BTreeSet::new(), &prefixes).unwrap(), first);
+    }
+
+    #[test]
+    fn a_taken_address_is_never_given_and_a_full_prefix_is_an_error() {
+        let prefixes = prefixes("10.0.0.0/29", None);
+        let mut taken = BTreeSet::new();
+        for number in 0..6 {
+            let given = allocate(&key(&format!("s{number}")), &spec(""), &taken, &prefixes).unwrap();
+            assert!(taken.insert(given[0]), "{given:?} was taken");
+        }
+        let network_and_broadcast: [IpAddr; 2] = ["10.0.0.0".parse().unwrap(), "10.0.0.7".parse().unwrap()];
+        assert!(network_and_broadcast.iter().all(|address| !taken.contains(address)));
+        let error = allocate(&key("more"), &spec(""), &taken, &prefixes).unwrap_err();
+        assert!(error.to_string().contains("no free address in the mesh's service prefix 10.0.0.0/29"));
+    }
+
+    #[test]
+    fn addresses_and_families_that_are_given_are_respected() {
+        let both = prefixes("10.96.0.0/16", Some("fd96::/112"));
+        let allocate = |more: &str| allocate(&key("a"), &spec(more), &BTreeSet::new(), &both).unwrap();
+        assert!(allocate(", clusterIPs: [10.96.0.10]").is_empty());
+        assert!(allocate(", clusterIP: 10.96.0.10").is_empty());
+        assert!(allocate(", ipFamilies: [IPv6]").iter().all(IpAddr::is_ipv6));
+        let rest = allocate(", clusterIPs: [10.96.0.10], ipFamilies: [IPv4, IPv6]");
+        assert!(rest.len() == 1 && rest[0].is_ipv6());
+    }
+
+    #[test]
+    fn a_family_without_a_prefix_is_an_error_that_names_it() {
+        let error = allocate(
+            &key("a"),
+            &spec(", ipFamilies: [IPv6]"),
+            &BTreeSet::new(),
+            &prefixes("10.96.0.0/16", None),
+        );
+        assert!(error.unwrap_err().to_string().contains("no service prefix of IPv6"));
+    }
+
+    #[test]
+    fn prefixes_without_room_are_full_and_the_largest_do_not_overflow() {
+        for (v4, v6) in [("10.0.0.0/32", None), ("10.0.0.0/31", Some("fd96::/128"))] {
+            assert!(allocate(&key("a"), &spec(""), &BTreeSet::new(), &prefixes(v4, v6)).is_err());
+        }
+        assert!(
+            allocate(&key("a"), &spec(""), &BTreeSet::new(), &prefixes("0.0.0.0/0", Some("::/0"))).is_ok()
+        );
+    }
+}

@@ -33,6 +33,8 @@ pub mod route;
 pub mod service;
 pub mod status;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod unsupported;
 pub mod validate;
 

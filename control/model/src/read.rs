@@ -155,3 +155,80 @@ fn parse(part: Part<'_>) -> Result<Value, String> {
         format!("{}not YAML: {problem}", at.unwrap_or_default())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> Vec<String> {
+        read_documents("web.yaml", text).unwrap_err().iter().map(ReadError::to_string).collect()
+    }
+
+    const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+
+    #[test]
+    fn an_error_names_file_document_resource_field_and_the_right_form() {
+        let text = format!(
+            "{NAMESPACE}---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: web}}\nspec:\n  rules:\n  - matches:\n    - method: GET\n    - path: {{type: Prefix, value: /}}\n"
+        );
+        assert_eq!(
+            shown(&text),
+            [
+                "web.yaml: document 2: HTTPRoute web: spec.rules[0].matches[1].path.type: unknown variant `Prefix`, \
+              expected one of `Exact`, `PathPrefix`, `RegularExpression`"
+            ]
+        );
+    }
+
+    #[test]
+    fn one_document_with_bad_syntax_leaves_the_others_readable() {
+        let text = format!("{NAMESPACE}---\na: [b\n---\n{NAMESPACE}");
+        let documents = read_each("web.yaml", &text);
+        assert!(documents[0].is_ok() && documents[2].is_ok());
+        let error = documents[1].as_ref().unwrap_err()[0].to_string();
+        assert!(error.starts_with("web.yaml: document 2: line 5, column 4: not YAML: "), "{error}");
+    }
+
+    #[test]
+    fn empty_documents_comments_and_byte_order_marks_are_no_resources() {
+        for text in ["", "# nothing\n", "---\n---\n# nothing\n---\n", "\u{feff}", "%YAML 1.2\n---\n"] {
+            assert_eq!(read_documents("web.yaml", text), Ok(Vec::new()), "{text:?}");
+        }
+        let text = format!("\u{feff}# first\n---\n{NAMESPACE}---\n");
+        assert_eq!(read_documents("web.yaml", &text).unwrap().len(), 1);
+        let text = format!("---\n---\n{NAMESPACE}---\nkind: Pod\napiVersion: v1\n");
+        assert_eq!(shown(&text), ["web.yaml: document 3: Pod (no name): kind Pod is not supported"]);
+    }
+
+    #[test]
+    fn json_is_read_as_yaml_is() {
+        let text = r#"{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "labels": {"on": "yes"}}}"#;
+        let resource = read_documents("a.json", text).unwrap().remove(0);
+        assert_eq!(resource.metadata.labels["on"], "yes");
+    }
+
+    #[test]
+    fn what_is_no_object_or_has_a_key_twice_is_refused() {
+        assert!(
+            shown("- a\n")[0]
+                .contains("expected an object with apiVersion, kind, metadata and spec, found a list")
+        );
+        assert!(shown("kind: Pod\nkind: Pod\n")[0].contains("duplicate mapping key: kind"));
+    }
+
+    #[test]
+    fn a_text_larger_than_the_bound_is_refused_whole() {
+        let text = "#".repeat(MOST_BYTES + 1);
+        assert!(shown(&text)[0].contains("more than the 16777216"));
+    }
+
+    #[test]
+    fn aliases_cannot_multiply_without_bound() {
+        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let alias = format!("*a{},", level - 1).repeat(10);
+            text.push_str(&format!("a{level}: &a{level} [{alias}]\n"));
+        }
+        assert!(!shown(&text).is_empty());
+    }
+}

@@ -3,6 +3,7 @@
 use super::precedence::{self, Rank};
 use super::{Draft, referrer};
 use crate::attach::{RouteSpec, RouteView};
+use crate::defaults::REDIRECT_STATUS;
 use crate::route::{
     GrpcMethod, GrpcRuleMatch, HeaderModifier, HeaderValue, HttpRuleMatch, MatchType, NamedMatch, ParentRef,
     PathModifier, PathModifierType, PathType, RouteFilter, RulePath, RuleTimeouts, Scheme,
@@ -11,9 +12,6 @@ use crate::table::{
     HeaderEdit, HttpAction, HttpFilter, HttpMatch, HttpRoute, PathMatch, PathRewrite, Redirect, Timeouts,
     ValueMatch, ValuePattern, WeightedCluster,
 };
-
-/// RequestRedirect's default (HTTPRequestRedirectFilter.statusCode).
-const REDIRECT_STATUS: u16 = 302;
 
 /// What makes a request gRPC (gRPC over HTTP/2, section Requests): others must not match a GRPCRoute.
 const GRPC_CONTENT_TYPE: &str = r"application/grpc([+;].*)?";

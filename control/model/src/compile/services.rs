@@ -193,7 +193,8 @@ impl Place<'_> {
         }
         let name = self.name(MESH_CLASS);
         let route = HttpRoute {
-            name: format!("{namespace}/{service}/0/0"),
+            // No route has such a name: theirs begin with their namespace and have four parts.
+            name: format!("service/{namespace}/{service}"),
             matches: HttpMatch {
                 path: PathMatch::Prefix("/".to_owned()),
                 method: None,
