@@ -87,7 +87,8 @@ async fn a_change_of_an_older_version_conflicts_and_stores_nothing() {
 async fn one_refused_object_refuses_the_whole_request_by_its_field() {
     let mut mesh = Mesh::start().await;
     let good = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}"#.to_owned();
-    let bad = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"b"},"spec":{"ports":[{"port":"x"}]}}"#;
+    let bad =
+        r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"b"},"spec":{"ports":[{"port":"x"}]}}"#;
     let refused = mesh.apply_json(vec![good, bad.to_owned()]).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     let errors = read_refusal(&refused).unwrap().errors;
@@ -154,7 +155,8 @@ async fn an_endpoint_that_its_node_finds_unhealthy_is_marked_and_comes_back() {
         reason: "connect refused".to_owned(),
     };
     node.reports.send_modify(|report| report.health = vec![found(false)]);
-    let sick = |table: &Table| table.endpoints.values().flatten().filter(|endpoint| !endpoint.healthy).count();
+    let sick =
+        |table: &Table| table.endpoints.values().flatten().filter(|endpoint| !endpoint.healthy).count();
     let marked = node.table(|table| sick(table) == 1).await;
     assert!(!marked.endpoints[cluster][0].healthy);
     node.reports.send_modify(|report| report.health = vec![found(true)]);

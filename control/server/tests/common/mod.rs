@@ -36,11 +36,13 @@ impl Mesh {
             v4: Some("10.96.0.0/16".parse().unwrap()),
             v6: Some("fd00:10:96::/112".parse().unwrap()),
         };
-        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), unix: None, insecure: false, prefixes };
+        let options =
+            Options { listen: "127.0.0.1:0".parse().unwrap(), unix: None, insecure: false, prefixes };
         let (end, ended) = oneshot::channel::<()>();
         let (told, address) = oneshot::channel();
         let server = tokio::spawn(async move {
-            let listening = |listening: &server::serve::Listening| told.send(listening.address().unwrap()).unwrap();
+            let listening =
+                |listening: &server::serve::Listening| told.send(listening.address().unwrap()).unwrap();
             run(options, store, listening, async { drop(ended.await) }).await.unwrap();
         });
         let address = address.await.unwrap();
