@@ -12,17 +12,21 @@
 
 pub mod allocate;
 mod attach;
+mod backend;
 pub mod compile;
+mod conditions;
 pub mod defaults;
 pub mod duration;
 pub mod gateway;
 pub mod grant;
+mod hostname;
 pub mod kind;
 pub mod mesh;
 pub mod metadata;
 pub mod pattern;
 pub mod prefix;
 pub mod read;
+mod reason;
 pub mod resource;
 pub mod resources;
 pub mod route;
@@ -33,7 +37,8 @@ mod unsupported;
 pub mod validate;
 
 pub use allocate::{AllocateError, ServicePrefixes, allocate};
-pub use compile::{HealthView, NodeAnswer, compile, conditions};
+pub use compile::{HealthView, compile, compile_client};
+pub use conditions::{Answers, NodeAnswer, conditions};
 pub use kind::{Key, Kind};
 pub use metadata::Metadata;
 pub use prefix::Prefix;

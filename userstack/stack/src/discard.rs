@@ -8,6 +8,7 @@ macro_rules! discards {
         pub enum Discard { $($(#[doc = $doc])* $variant,)* }
 
         impl Discard {
+            /// Every reason, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The name that counters and tests use.
@@ -24,14 +25,145 @@ macro_rules! discards {
 }
 
 discards! {
+    // ---- the link ----
+    /// An interface that the stack does not have.
+    InterfaceUnknown = "interface_unknown",
     /// Shorter than an Ethernet header.
     EthernetTruncated = "ethernet_truncated",
     /// Not sent to our hardware address, broadcast or a multicast group of ours.
     EthernetNotOurs = "ethernet_not_ours",
+    /// A group address as the sender's hardware address.
+    EthernetSourceGroup = "ethernet_source_group",
     /// An EtherType that is none of IPv4, IPv6 or ARP.
     EthernetUnknownType = "ethernet_unknown_type",
+    /// A unicast packet in a frame to a group (RFC 1122, 3.3.6).
+    EthernetGroupUnicast = "ethernet_group_unicast",
     /// A VLAN tag that no interface here has, or none where one is needed.
     VlanUnknown = "vlan_unknown",
+    /// Two VLAN tags (QinQ), which no interface here carries.
+    VlanStacked = "vlan_stacked",
+    /// No room before the packet for the tag of the interface that it leaves by.
+    NoHeadroom = "no_headroom",
+
+    // ---- neighbours ----
+    /// ARP that is cut short, not IPv4 over Ethernet, or neither request nor reply.
+    ArpMalformed = "arp_malformed",
+    /// Neighbour discovery that RFC 4861, 7.1 calls invalid.
+    NdpMalformed = "ndp_malformed",
+    /// Neighbour discovery that came through a router: its hop limit is not 255.
+    NdpHopLimit = "ndp_hop_limit",
+    /// A neighbour whose hardware address is a group, zero or ours.
+    NeighbourBadMac = "neighbour_bad_mac",
+    /// A neighbour that says it has an address of ours.
+    NeighbourClaimsOurAddress = "neighbour_claims_our_address",
+    /// Nobody answers for the next hop: what waited for it died.
+    NeighbourUnresolved = "neighbour_unresolved",
+    /// Enough packets wait for that next hop already.
+    NeighbourQueueFull = "neighbour_queue_full",
+
+    // ---- IP ----
+    /// Shorter than its IPv4 header.
+    Ipv4Truncated = "ipv4_truncated",
+    /// Not version 4 behind IPv4's EtherType.
+    Ipv4Version = "ipv4_version",
+    /// An IPv4 header length under 20 bytes.
+    Ipv4HeaderLength = "ipv4_header_length",
+    /// An IPv4 total length that is less than the header or more than what arrived.
+    Ipv4TotalLength = "ipv4_total_length",
+    /// A wrong IPv4 header checksum.
+    Ipv4Checksum = "ipv4_checksum",
+    /// An IPv4 option that overruns the header.
+    Ipv4Options = "ipv4_options",
+    /// Shorter than an IPv6 header.
+    Ipv6Truncated = "ipv6_truncated",
+    /// Not version 6 behind IPv6's EtherType.
+    Ipv6Version = "ipv6_version",
+    /// An IPv6 payload length that is more than what arrived.
+    Ipv6PayloadLength = "ipv6_payload_length",
+    /// An IPv6 extension header that overruns the packet or the first chunk.
+    Ipv6ExtensionTruncated = "ipv6_extension_truncated",
+    /// Hop-by-hop options that are not first (RFC 8200, 4.1).
+    Ipv6ExtensionOrder = "ipv6_extension_order",
+    /// More extension headers than a packet has reason to have.
+    Ipv6ExtensionsTooMany = "ipv6_extensions_too_many",
+    /// An unknown IPv6 option that says not to skip it.
+    Ipv6OptionRefused = "ipv6_option_refused",
+    /// A source route: IPv4's options, or an IPv6 routing header with segments left (RFC 5095, RFC 7126).
+    IpSourceRoute = "ip_source_route",
+    /// From its own destination (LAND).
+    IpLand = "ip_land",
+    /// From an address that no host has.
+    IpMartianSource = "ip_martian_source",
+    /// To an address that no packet on a wire has.
+    IpMartianDestination = "ip_martian_destination",
+    /// From an address that is ours.
+    IpSourceOurs = "ip_source_ours",
+    /// To an address that is neither ours nor intercepted on that interface.
+    IpNotOurs = "ip_not_ours",
+    /// To a multicast or broadcast address.
+    IpGroup = "ip_group",
+    /// A protocol that is none of ICMP, TCP or UDP.
+    IpUnknownProtocol = "ip_unknown_protocol",
+
+    // ---- ICMP ----
+    /// Shorter than an ICMP header, or its header not in the first chunk.
+    IcmpTruncated = "icmp_truncated",
+    /// A wrong ICMP checksum.
+    IcmpChecksum = "icmp_checksum",
+    /// An ICMP message that asks for nothing we do.
+    IcmpUnsupported = "icmp_unsupported",
+    /// More echo requests than are answered a second.
+    IcmpEchoLimited = "icmp_echo_limited",
+    /// An ICMP error whose quoted packet cannot be read.
+    IcmpQuote = "icmp_quote",
+    /// An ICMP error about a flow that does not exist.
+    IcmpUnknownFlow = "icmp_unknown_flow",
+
+    // ---- TCP, as far as IP looks ----
+    /// Shorter than a TCP header, or its header not in the first chunk.
+    TcpTruncated = "tcp_truncated",
+    /// A wrong TCP checksum, or an unfinished one where none may be.
+    TcpChecksum = "tcp_checksum",
+
+    // ---- UDP ----
+    /// Shorter than a UDP header, or its header not in the first chunk.
+    UdpTruncated = "udp_truncated",
+    /// A UDP length that is less than the header or more than what arrived.
+    UdpLength = "udp_length",
+    /// A wrong UDP checksum, or an unfinished one where none may be.
+    UdpChecksum = "udp_checksum",
+    /// No UDP checksum over IPv6.
+    UdpChecksumMissing = "udp_checksum_missing",
+    /// Longer than the interface's MTU: several datagrams that have lost their boundaries.
+    UdpMerged = "udp_merged",
+    /// Nothing is there for that address and port.
+    UdpPortUnreachable = "udp_port_unreachable",
+    /// The socket holds as many datagrams as it may.
+    UdpQueueFull = "udp_queue_full",
+
+    // ---- sending ----
+    /// The stack's own queue of packets is full.
+    OutboxFull = "outbox_full",
+    /// The interface went away while the packet waited.
+    InterfaceGone = "interface_gone",
+    /// No address of ours to send from.
+    NoSourceAddress = "no_source_address",
+
+    // ---- datagram sessions, judged by the proxy ----
+    /// No datagram listener serves this address and port for the source's class.
+    DatagramNoListener = "datagram_no_listener",
+    /// The share of an invalid backend, or of a route whose weights are all zero.
+    DatagramNoBackend = "datagram_no_backend",
+    /// No endpoint of the chosen backend is ready.
+    DatagramNoEndpoint = "datagram_no_endpoint",
+
+    // ---- the worker, around the stack ----
+    /// No worker has a queue of the interface that it leaves by.
+    NoTransmitQueue = "no_transmit_queue",
+    /// The transmit ring and the burst before it are full.
+    TransmitFull = "transmit_full",
+    /// The ring to the worker that owns the flow or the queue is full.
+    RingFull = "ring_full",
 }
 
 /// One counter a reason.

@@ -1,6 +1,7 @@
 //! TCP: what the socket crate sees of it.
 
 pub(crate) mod boundary;
+pub(crate) mod engine;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -100,6 +101,15 @@ pub enum ConnectError {
 pub enum ListenError {
     InUse,
     TooManyListeners,
+}
+
+/// What TCP tells its user; [`crate::Event`] has one of each. TCP's own, so that it need not name the stack.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TcpEvent {
+    Connected(FlowKey),
+    Readable(FlowKey),
+    Writable(FlowKey),
+    Acceptable(ListenerKey),
 }
 
 /// What an operator or the proxy may ask of a connection.
