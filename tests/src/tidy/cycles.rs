@@ -1,5 +1,6 @@
 //! The module graph inside a crate has no cycle.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::module::{Module, ModulePath, edges};
@@ -37,7 +38,9 @@ fn shortest_cycle<'a>(
                 if *target == start {
                     return Some(way_back(at, start, &came_from));
                 }
-                if came_from.insert(target, at).is_none() {
+                // The first way to a module is the shortest; a later one would bend the way back into a loop.
+                if let Entry::Vacant(unseen) = came_from.entry(target) {
+                    unseen.insert(at);
                     next.push(*target);
                 }
             }
@@ -105,6 +108,17 @@ mod tests {
             ("src/tcp/flow.rs", "pub fn open(_: super::Key) {}"),
         ]);
         assert_eq!(found, ["x: modules name each other: tcp -> tcp::flow -> tcp"]);
+    }
+
+    #[test]
+    fn a_cycle_behind_another_cycle_is_found_and_ends() {
+        let found = cycles(&[
+            ("src/lib.rs", "mod a; mod b; mod c;"),
+            ("src/a.rs", "use crate::b;"),
+            ("src/b.rs", "use crate::c;"),
+            ("src/c.rs", "use crate::{a, b};"),
+        ]);
+        assert_eq!(found, ["x: modules name each other: a -> b -> c -> a"]);
     }
 
     #[test]
