@@ -21,6 +21,7 @@ mod header;
 mod icmp;
 mod input;
 pub mod interface;
+mod keys;
 mod ipv4;
 mod ipv6;
 mod limit;
