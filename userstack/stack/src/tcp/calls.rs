@@ -22,6 +22,7 @@ impl Connection {
             if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
                 self.receive.ring.release(pool);
             }
+            self.receive.ask_for_memory(pool);
             self.offer_window();
             return Poll::Ready(Ok(taken));
         }
@@ -37,7 +38,8 @@ impl Connection {
     /// at least.
     fn offer_window(&mut self) {
         let receive = &self.receive;
-        let worth = (receive.limit / 8).max(2 * u32::from(receive.segment_size)).min(receive.limit / 2);
+        let limit = receive.limit_now();
+        let worth = (limit / 8).max(2 * u32::from(receive.segment_size)).min(limit / 2);
         if self.state.receives() && receive.edge().saturating_since(receive.advertised) >= worth {
             self.acknowledge_now();
         }
@@ -70,7 +72,10 @@ impl Connection {
         let taken = taken.min(wanted);
         if taken == 0 {
             self.user.write_blocked = true;
-            self.effects.add(Effects::STARVED);
+            if held == 0 {
+                // Nothing is out whose acknowledgement would make room.
+                self.effects.add(Effects::STARVED);
+            }
             return Poll::Pending;
         }
         let mut left = taken;
