@@ -143,6 +143,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     /// Timers that are armed.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.armed
     }

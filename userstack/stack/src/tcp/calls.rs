@@ -69,8 +69,9 @@ impl Connection {
             if ring.reserve(pool, held + wanted) { wanted } else { ring.capacity().saturating_sub(held) };
         let taken = taken.min(wanted);
         if taken == 0 {
-            self.user.write_blocked = true;
-            self.effects.add(Effects::STARVED);
+            if !std::mem::replace(&mut self.user.starved, true) {
+                self.effects.add(Effects::STARVED);
+            }
             return Poll::Pending;
         }
         let mut left = taken;

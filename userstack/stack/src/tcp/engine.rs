@@ -363,6 +363,9 @@ impl Tcp {
                 return;
             }
             let Some(key) = self.starved.pop_front() else { return };
+            if let Some(connection) = self.connections.get_mut(key.slot, key.life) {
+                connection.user.starved = false;
+            }
             self.tell(key, Effects::WRITABLE);
         }
     }
