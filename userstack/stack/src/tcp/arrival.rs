@@ -5,6 +5,7 @@ use super::connection::{Connection, Effects, MIN_MSS, State};
 use super::cookie::Remembered;
 use super::header::{Flags, Timestamps};
 use super::memory::Pool;
+use super::output::segment_size;
 use super::rtt::{elapsed_nanos, later};
 use super::segment::Segment;
 use super::sequence::Seq;
@@ -397,7 +398,11 @@ impl Connection {
         }
         receive.ring.extend(next.since(receive.next) as usize);
         receive.next = next;
-        receive.segment_size = receive.segment_size.max(len.min(u32::from(u16::MAX)) as u16);
+        if len > u32::from(receive.segment_size) {
+            // A neighbour's super-packet is many segments: it counts as one of the size that we announced.
+            let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
+            receive.segment_size = len.min(u32::from(announced)) as u16;
+        }
         receive.unacknowledged += len;
         self.effects.add(Effects::READABLE);
         self.schedule_ack(filled, now);

@@ -145,6 +145,9 @@ impl Ring {
     /// Writes `bytes` at `offset` from `head`, within what was reserved.
     #[inline]
     pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         debug_assert!(offset + bytes.len() <= self.buffer.len(), "reserved before it is written");
         let start = (self.head as usize + offset) & (self.buffer.len() - 1);
         let first = bytes.len().min(self.buffer.len() - start);

@@ -148,5 +148,7 @@ fn an_idle_connection_is_under_a_kibibyte_and_holds_no_buffer() {
     let Scene { host, .. } = scene();
     assert_eq!(host.tcp.lent_bytes(), 0);
     let bytes = size_of::<crate::tcp::connection::Connection>();
-    assert!(bytes <= 1024, "{bytes} bytes");
+    assert!(bytes <= 832, "{bytes} bytes");
+    let resting = size_of::<crate::tcp::timewait::TimeWait>();
+    assert!(resting <= 72, "{resting} bytes");
 }
