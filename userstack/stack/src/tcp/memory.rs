@@ -122,6 +122,10 @@ pub(crate) struct Ring {
     buffer: Box<[u8]>,
     head: u32,
     len: u32,
+    /// The most that was reserved since the buffer was taken.
+    peak: u32,
+    /// The peak of the buffer before: what the next one starts with, so that a stream does not grow it each time.
+    expected: u32,
 }
 
 impl Ring {
@@ -140,11 +144,13 @@ impl Ring {
     /// Makes `bytes` from `head` on writable; false when the pool has no more.
     #[inline]
     pub(crate) fn reserve(&mut self, pool: &mut Pool, bytes: usize) -> bool {
+        self.peak = self.peak.max(bytes as u32);
         self.buffer.len() >= bytes || self.grow(pool, bytes)
     }
 
     fn grow(&mut self, pool: &mut Pool, bytes: usize) -> bool {
-        let Some(mut larger) = pool.acquire(bytes) else { return false };
+        let wanted = bytes.max(self.expected as usize);
+        let Some(mut larger) = pool.acquire(wanted).or_else(|| pool.acquire(bytes)) else { return false };
         // All of the old buffer, not only `len`: bytes out of order lie beyond.
         let old = std::mem::take(&mut self.buffer);
         let (wrapped, first) = old.split_at(self.head as usize);
@@ -160,6 +166,9 @@ impl Ring {
     /// Writes `bytes` at `offset` from `head`, within what was reserved.
     #[inline]
     pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         debug_assert!(offset + bytes.len() <= self.buffer.len(), "reserved before it is written");
         let start = (self.head as usize + offset) & (self.buffer.len() - 1);
         let first = bytes.len().min(self.buffer.len() - start);
@@ -201,6 +210,7 @@ impl Ring {
     /// Gives the buffer back.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         (self.head, self.len) = (0, 0);
+        self.expected = std::mem::take(&mut self.peak);
         if !self.buffer.is_empty() {
             pool.release(std::mem::take(&mut self.buffer));
         }
