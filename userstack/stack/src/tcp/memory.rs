@@ -80,7 +80,6 @@ impl Pool {
     }
 
     /// Bytes in buffers that connections hold.
-    #[cfg(test)]
     pub(crate) fn lent_bytes(&self) -> usize {
         self.held_bytes - self.kept_bytes
     }
