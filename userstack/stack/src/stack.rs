@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use crate::forward::{SessionInfo, table::Sessions};
 use crate::limit::TokenBucket;
+use crate::neighbour::Claim;
 use crate::output::{Output, Sink};
 use crate::reassembly::Reassembly;
 use crate::tcp::engine::{Tcp, TcpConfig};
@@ -103,6 +104,12 @@ impl Stack {
         now: Instant,
     ) {
         self.output.set_neighbour(interface, address, mac, now);
+    }
+
+    /// Somebody on the link announced that `address` is at `mac`, in a frame that the kernel got (gratuitous ARP, an
+    /// unsolicited advertisement). Moves a neighbour that is in use, never makes one.
+    pub fn neighbour_announced(&mut self, interface: InterfaceId, address: IpAddr, mac: [u8; 6], now: Instant) {
+        self.output.claim(interface, address, mac, Claim::Notice { overrides: true }, now);
     }
 
     /// Sessions that were judged under an older version are judged again at their next packet.
