@@ -138,8 +138,8 @@ fn allows(
     from && listener.kinds.contains(&route.key.kind)
 }
 
-/// GAMMA: a route whose parent is a Service shapes the calls to it. Its host names have no say there: the Service is
-/// the host.
+/// GAMMA: a route whose parent is a Service shapes the calls to it. Its host names have no say there (GEP-1294,
+/// hostnames field).
 fn attach_to_service(
     resources: &Resources,
     route: &RouteView<'_>,

@@ -261,12 +261,7 @@ fn classes_of_others_wait_for_them_and_parameters_are_refused() {
 #[test]
 fn attached_routes_counts_accepted_routes_once() {
     let text = gateway(HTTP)
-        + &route(
-            "HTTPRoute",
-            "r",
-            "default",
-            "parentRefs: [{name: g, sectionName: http}, {name: g, port: 80}]",
-        )
+        + &route("HTTPRoute", "r", "default", "parentRefs: [{name: g}, {name: g, namespace: default}]")
         + &route(
             "HTTPRoute",
             "s",
@@ -290,7 +285,7 @@ fn an_http_and_a_grpc_route_cannot_share_a_host_and_the_older_stays() {
         let text = gateway(HTTP) + &grpc + &route("HTTPRoute", "r", "default", &spec);
         parent(&text).condition("Accepted").unwrap().reason.clone()
     };
-    assert_eq!(http("a.example"), "RouteConflict");
+    assert_eq!(http("a.example"), "Conflicted");
     assert_eq!(http("a.example.org"), "Accepted");
 }
 
@@ -307,7 +302,7 @@ fn a_tcp_listener_and_a_services_port_have_the_oldest_route() {
             let status = status_of(&text, Kind::TcpRoute, "default", name);
             status.parents[0].condition("Accepted").unwrap().reason.clone()
         };
-        assert_eq!((reason("x").as_str(), reason("y").as_str()), ("Accepted", "RouteConflict"));
+        assert_eq!((reason("x").as_str(), reason("y").as_str()), ("Accepted", "Conflicted"));
     }
 }
 
