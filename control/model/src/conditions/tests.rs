@@ -100,6 +100,20 @@ fn a_route_hears_why_a_gateway_does_not_take_it() {
 }
 
 #[test]
+fn a_route_of_which_only_some_rules_are_carried_out_is_accepted_and_says_which_are_not() {
+    let spec = "parentRefs: [{name: g}], rules: [{backendRefs: [{name: a, port: 80}]}, {filters: [{type: CORS, cors: {}}]}]";
+    let text = gateway(HTTP) + SERVICE + &route("HTTPRoute", "r", "default", spec);
+    let parent = parent(&text);
+    assert_eq!(said(parent.condition("Accepted")), (Truth::True, "Accepted"));
+    assert_eq!(said(parent.condition("PartiallyInvalid")), (Truth::True, "UnsupportedValue"));
+    let message = &parent.condition("PartiallyInvalid").unwrap().message;
+    assert!(
+        message.starts_with("Dropped Rule: spec.rules[1].filters[0]: a filter of type CORS"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_listener_lets_in_the_namespaces_that_it_names() {
     let attached = |from: &str, labels: &str| {
         let listener =
