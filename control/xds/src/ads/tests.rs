@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::table::*;
-use prost::Name;
 use proptest::prelude::*;
+use prost::Name;
 
 use super::*;
 use crate::convert::{Audience, encode_table};
@@ -235,7 +235,8 @@ fn a_response_that_cannot_be_read_is_refused_alone_and_the_last_good_one_stays()
 
 #[test]
 fn a_large_publication_goes_out_in_parts() {
-    let names: Vec<String> = (0..20_000).map(|index| format!("cluster-with-a-long-name-{index:05}")).collect();
+    let names: Vec<String> =
+        (0..20_000).map(|index| format!("cluster-with-a-long-name-{index:05}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (mut server, mut subscriber) = (DeltaStream::default(), 0);
     server.handle_snapshot(snapshot(&table(1, &names)));
@@ -289,7 +290,8 @@ fn a_stale_nonce_answers_nothing() {
     let url = ResourceType::Cluster.type_url();
     server.handle_request(DeltaDiscoveryRequest { type_url: url.clone(), ..Default::default() }).unwrap();
     server.poll_response().unwrap();
-    let stale = DeltaDiscoveryRequest { type_url: url, response_nonce: "99".to_owned(), ..Default::default() };
+    let stale =
+        DeltaDiscoveryRequest { type_url: url, response_nonce: "99".to_owned(), ..Default::default() };
     assert_eq!(server.handle_request(stale).unwrap(), None);
 }
 

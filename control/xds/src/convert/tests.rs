@@ -76,9 +76,9 @@ fn table() -> impl Strategy<Value = Table> {
         let endpoints = vec(vec(endpoint(), 0..3), names.len());
         (any::<u64>(), Just(clusters), routes, listeners, endpoints, vec(class(), 0..3)).prop_map(
             |(version, clusters, hosts, mut listeners, endpoints, classes)| {
-                let routes = hosts.into_iter().map(|(name, virtual_hosts)| {
-                    (name.clone(), RouteTable { name, virtual_hosts })
-                });
+                let routes = hosts
+                    .into_iter()
+                    .map(|(name, virtual_hosts)| (name.clone(), RouteTable { name, virtual_hosts }));
                 let mut routes: std::collections::BTreeMap<_, _> = routes.collect();
                 let tables: Vec<String> = routes.keys().cloned().collect();
                 let mut used = std::collections::BTreeSet::new();
@@ -179,8 +179,11 @@ fn listener(clusters: Vec<String>) -> impl Strategy<Value = Listener> {
 }
 
 fn stream_backend(clusters: Vec<String>) -> impl Strategy<Value = WeightedCluster> {
-    (of(prop::sample::select(clusters)), 1_u32..1_000)
-        .prop_map(|(cluster, weight)| WeightedCluster { cluster, weight, filters: Vec::new() })
+    (of(prop::sample::select(clusters)), 1_u32..1_000).prop_map(|(cluster, weight)| WeightedCluster {
+        cluster,
+        weight,
+        filters: Vec::new(),
+    })
 }
 
 fn virtual_hosts(clusters: Vec<String>) -> impl Strategy<Value = Vec<VirtualHost>> {
@@ -240,7 +243,11 @@ fn filters(prefixed: bool) -> impl Strategy<Value = Vec<HttpFilter>> {
 
 fn path_rewrite(prefixed: bool) -> BoxedStrategy<PathRewrite> {
     let full = "/[a-z\\\\]{0,8}".prop_map(PathRewrite::Full);
-    if prefixed { prop_oneof![full, path_prefix().prop_map(PathRewrite::Prefix)].boxed() } else { full.boxed() }
+    if prefixed {
+        prop_oneof![full, path_prefix().prop_map(PathRewrite::Prefix)].boxed()
+    } else {
+        full.boxed()
+    }
 }
 
 fn edit() -> impl Strategy<Value = HeaderEdit> {
@@ -252,9 +259,8 @@ fn edit() -> impl Strategy<Value = HeaderEdit> {
 
 fn redirect(prefixed: bool) -> impl Strategy<Value = Redirect> {
     let status = prop::sample::select(vec![301_u16, 302, 303, 307, 308]);
-    (of("https?"), of("[a-z.]{1,9}"), of(path_rewrite(prefixed)), of(1_u16..), status).prop_map(
-        |(scheme, hostname, path, port, status)| Redirect { scheme, hostname, path, port, status },
-    )
+    (of("https?"), of("[a-z.]{1,9}"), of(path_rewrite(prefixed)), of(1_u16..), status)
+        .prop_map(|(scheme, hostname, path, port, status)| Redirect { scheme, hostname, path, port, status })
 }
 
 fn backend(clusters: Vec<String>) -> impl Strategy<Value = WeightedCluster> {
@@ -298,7 +304,10 @@ fn what_cannot_be_said_is_refused_by_route_and_field() {
     let edit = HttpFilter::RequestHeaders(HeaderEdit::default());
     let table = one_route(plain_route(vec![edit.clone(), edit]));
     let refused = encode_table(&table, Audience::Ringway).unwrap_err().to_string();
-    assert!(refused.contains("routes \"web\": virtual_hosts[0].routes[0] (default/web/0/0).filters"), "{refused}");
+    assert!(
+        refused.contains("routes \"web\": virtual_hosts[0].routes[0] (default/web/0/0).filters"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -355,10 +364,7 @@ fn a_wrong_field_is_named_with_its_path() {
     };
     let any = super::wire::pack(&assignment);
     let refused = Assembly::decode(ResourceType::Endpoints, "web", &any).unwrap_err().to_string();
-    assert_eq!(
-        refused,
-        "endpoints \"web\": endpoints[0].lb_endpoints[0].endpoint: required, but absent"
-    );
+    assert_eq!(refused, "endpoints \"web\": endpoints[0].lb_endpoints[0].endpoint: required, but absent");
 }
 
 #[test]
