@@ -1,13 +1,15 @@
 //! Addresses for Services from the mesh's service prefixes. Pure: the caller stores the answer before it answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kind::Key;
+use crate::kind::{Key, Kind};
 use crate::prefix::Prefix;
+use crate::resource::Spec;
+use crate::resources::Resources;
 use crate::service::{IpFamily, ServiceSpec};
 
 /// The mesh-wide setting `servicePrefixes`: at most one prefix of each family.
@@ -81,6 +83,39 @@ pub fn allocate(
     Ok(given)
 }
 
+/// Who has each Service address. Of two Services with one address the older has it, ties by namespace and name.
+pub fn holders(resources: &Resources) -> BTreeMap<IpAddr, Key> {
+    let mut services: Vec<_> = resources.services().collect();
+    services.sort_by_key(|(metadata, _)| metadata.creation_timestamp.as_deref());
+    let mut holders = BTreeMap::new();
+    for (metadata, service) in services {
+        for address in service.addresses() {
+            let key = || Key::new(Kind::Service, &metadata.namespace, &metadata.name);
+            holders.entry(address).or_insert_with(key);
+        }
+    }
+    holders
+}
+
+/// Gives every Service the addresses that it lacks, in the order of their keys; returns those that were changed.
+pub fn assign(resources: &mut Resources, prefixes: &ServicePrefixes) -> Result<Vec<Key>, AllocateError> {
+    let mut taken: BTreeSet<IpAddr> = holders(resources).into_keys().collect();
+    let mut changed = Vec::new();
+    for mut resource in resources.of_kind(Kind::Service).cloned().collect::<Vec<_>>() {
+        let key = resource.key();
+        let Spec::Service(spec) = &mut resource.spec else { continue };
+        let given = allocate(&key, spec, &taken, prefixes)?;
+        if given.is_empty() {
+            continue;
+        }
+        spec.cluster_ips = spec.addresses().into_iter().chain(given.iter().copied()).collect();
+        taken.extend(given);
+        resources.insert(resource);
+        changed.push(key);
+    }
+    Ok(changed)
+}
+
 /// A Service that brings addresses and no families has all that it wants.
 fn wanted(spec: &ServiceSpec, present: &[IpFamily], prefixes: &ServicePrefixes) -> Vec<IpFamily> {
     if !spec.ip_families.is_empty() {
@@ -116,9 +151,7 @@ fn hash(service: &Key) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kind::Kind;
-    use crate::resource::Spec;
-    use crate::testing::resource;
+    use crate::testing::{resource, resources};
 
     fn spec(more: &str) -> ServiceSpec {
         let text = format!(
@@ -192,5 +225,23 @@ mod tests {
         assert!(
             allocate(&key("a"), &spec(""), &BTreeSet::new(), &prefixes("0.0.0.0/0", Some("::/0"))).is_ok()
         );
+    }
+
+    #[test]
+    fn all_services_get_what_they_lack_and_the_older_keeps_an_address_that_two_have() {
+        let service = |name: &str, time: &str, more: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, creationTimestamp: '{time}'}}, spec: {{ports: [{{port: 1}}]{more}}}}}\n---\n"
+            )
+        };
+        let text = service("a", "2026-01-02T00:00:00Z", ", clusterIPs: [10.96.0.1]")
+            + &service("b", "2026-01-01T00:00:00Z", ", clusterIPs: [10.96.0.1]")
+            + &service("c", "2026-01-01T00:00:00Z", "");
+        let mut all = resources(&text);
+        assert_eq!(assign(&mut all, &prefixes("10.96.0.0/16", None)), Ok(vec![key("c")]));
+        let holders = holders(&all);
+        assert_eq!(holders.len(), 2);
+        assert_eq!(holders[&"10.96.0.1".parse::<IpAddr>().unwrap()], key("b"));
+        assert_eq!(assign(&mut all, &prefixes("10.96.0.0/16", None)), Ok(Vec::new()));
     }
 }

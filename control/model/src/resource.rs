@@ -3,12 +3,11 @@
 //! Reading is strict: a field that nobody knows, one that is known but not carried out, and a wrong type are errors
 //! that name the field.
 
-use std::fmt;
-
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::field::FieldError;
 use crate::gateway::{GatewayClassSpec, GatewaySpec};
 use crate::grant::ReferenceGrantSpec;
 use crate::kind::{Key, Kind};
@@ -89,31 +88,6 @@ impl Spec {
         }
     }
 }
-
-/// What is wrong with one field of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// `spec.rules[0].matches[1].path.type`; empty where the whole document is meant.
-    pub field: String,
-    pub problem: String,
-}
-
-impl FieldError {
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> FieldError {
-        FieldError { field: field.into(), problem: problem.into() }
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            return f.write_str(&self.problem);
-        }
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
-
-impl std::error::Error for FieldError {}
 
 impl Resource {
     pub fn kind(&self) -> Kind {

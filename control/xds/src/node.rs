@@ -45,7 +45,7 @@ const REPORT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn run(
     control: &str,
     node: &str,
-    mut on_table: impl FnMut(Table) -> Result<(), String>,
+    mut on_table: impl AsyncFnMut(Table) -> Result<(), String>,
     reports: watch::Receiver<NodeReport>,
 ) -> Result<Infallible, AddressError> {
     let endpoint = endpoint::parse(control)?;
@@ -88,7 +88,7 @@ pub fn identity(node: &str) -> core::Node {
 async fn follow_tables(
     endpoint: &Endpoint,
     client: &mut AdsClient,
-    on_table: &mut impl FnMut(Table) -> Result<(), String>,
+    on_table: &mut impl AsyncFnMut(Table) -> Result<(), String>,
 ) -> Result<Infallible, Status> {
     let channel = connect(endpoint).await?;
     let mut service =
@@ -102,7 +102,7 @@ async fn follow_tables(
         client.handle_response(response);
         if let Some(table) = client.poll_table() {
             let version = table.version;
-            let outcome = on_table(table);
+            let outcome = on_table(table).await;
             match &outcome {
                 Ok(()) => debug!(version, "xds: table applied"),
                 Err(error) => warn!(version, error, "xds: table refused, the last one stays"),
