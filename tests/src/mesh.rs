@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{Lab, Process, binary, eventually};
+use crate::{Lab, Process, binary, eventually, wait_for_port};
 
 /// A data plane in the lab's node, and a control plane beside it unless the tables come from files.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ const READY_LIMIT: Duration = Duration::from_secs(20);
 const TABLE_LIMIT: Duration = Duration::from_secs(10);
 const ADMIN: &str = "http://127.0.0.1:15000";
 const CONTROL: &str = "127.0.0.1:15010";
+const CONTROL_PORT: u16 = 15_010;
 
 impl Mesh {
     /// Starts Ringway in `lab` and waits until it is ready. `settings` are further lines of the node's configuration.
@@ -147,7 +148,14 @@ fn start_control(lab: &Lab) -> Process {
     let store = lab.directory().join("control");
     fs::create_dir_all(&store).expect("a directory can be made");
     let store = store.to_string_lossy();
-    Process::start(&lab.node, binary("ringway-control"), ["--listen", CONTROL, "--store", &store])
+    let prefixes = ["--service-prefix", "10.96.0.0/16", "--service-prefix", "fd96::/112"];
+    let control = Process::start(
+        &lab.node,
+        binary("ringway-control"),
+        ["--listen", CONTROL, "--data", &store].into_iter().chain(prefixes),
+    );
+    wait_for_port(&lab.node, "127.0.0.1", CONTROL_PORT);
+    control
 }
 
 /// The configuration of `examples/demo-node.yaml`, with this lab's paths and source of tables.
