@@ -4,16 +4,18 @@
 mod conflicts;
 mod gateways;
 mod parents;
+mod views;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::allocate;
 use crate::kind::Key;
-use crate::metadata::Metadata;
-use crate::reason::Refusal;
-use crate::resource::{Resource, Spec};
 use crate::resources::Resources;
-use crate::route::{BackendRef, GrpcRouteSpec, HttpRouteSpec, L4RouteSpec, ParentRef, RouteFilter};
-use crate::service::Transport;
+use crate::service::{ServiceSpec, Transport};
 
 pub(crate) use gateways::{GatewayView, ListenerView};
+pub(crate) use views::{Attachment, ParentView, RouteSpec, RouteView};
 
 /// Every Gateway and route with its outcome.
 #[derive(Debug)]
@@ -23,42 +25,35 @@ pub(crate) struct Attached<'a> {
     pub gateways: Vec<GatewayView<'a>>,
     /// Oldest first, then by namespace and name: the Gateway API's order wherever routes compete.
     pub routes: Vec<RouteView<'a>>,
+    /// Who serves each Service address.
+    pub service_addresses: BTreeMap<IpAddr, Key>,
+    /// By Gateway and listener.
+    listeners: BTreeMap<(usize, usize), Vec<AtListener>>,
+    ports: BTreeMap<PortView, Vec<Place>>,
 }
 
-#[derive(Debug)]
-pub(crate) struct RouteView<'a> {
-    pub key: Key,
-    pub metadata: &'a Metadata,
-    pub spec: RouteSpec<'a>,
-    pub parents: Vec<ParentView<'a>>,
+/// A Service's port as the sources of one namespace see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortView {
+    pub namespace: String,
+    pub service: String,
+    pub port: u16,
+    pub transport: Transport,
+    /// Whose routes: the Service's own namespace (producer) or another (consumer).
+    pub routes_of: String,
 }
 
+/// A route, and the parentRef by which it is here.
 #[derive(Copy, Clone, Debug)]
-pub(crate) enum RouteSpec<'a> {
-    Http(&'a HttpRouteSpec),
-    Grpc(&'a GrpcRouteSpec),
-    L4(&'a L4RouteSpec),
+struct Place {
+    route: usize,
+    parent: usize,
 }
 
 #[derive(Debug)]
-pub(crate) struct ParentView<'a> {
-    pub parent: &'a ParentRef,
-    pub outcome: Result<Attachment, Refusal>,
-}
-
-/// Where a route has its place.
-#[derive(Clone, Debug)]
-pub(crate) enum Attachment {
-    Gateway { gateway: usize, listeners: Vec<AtListener> },
-    Service { namespace: String, name: String, ports: Vec<(u16, Transport)> },
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct AtListener {
-    /// Its place in the Gateway's `spec.listeners`.
-    pub listener: usize,
-    /// What the listener's and the route's host names have in common; never empty.
-    pub hostnames: Vec<String>,
+struct AtListener {
+    place: Place,
+    hostnames: Vec<String>,
 }
 
 impl<'a> Attached<'a> {
@@ -69,90 +64,86 @@ impl<'a> Attached<'a> {
         for route in &mut routes {
             route.parents = parents::attach(resources, &gateways, route);
         }
-        let mut attached = Attached { resources, gateways, routes };
-        conflicts::settle(&mut attached);
-        attached.count_attached_routes();
+        conflicts::settle(&mut routes);
+        let (listeners, ports) = (BTreeMap::new(), BTreeMap::new());
+        let service_addresses = allocate::holders(resources);
+        let mut attached = Attached { resources, gateways, routes, service_addresses, listeners, ports };
+        attached.index();
         attached
     }
 
-    /// The specification counts each route once at each listener, Accepted ones only.
-    fn count_attached_routes(&mut self) {
-        for route in &self.routes {
-            let mut places = std::collections::BTreeSet::new();
-            for parent in &route.parents {
-                if let Ok(Attachment::Gateway { gateway, listeners }) = &parent.outcome {
-                    places.extend(listeners.iter().map(|at| (*gateway, at.listener)));
+    /// Several parentRefs may lead to one place; the first counts.
+    fn index(&mut self) {
+        for (route, view) in self.routes.iter().enumerate() {
+            for (parent, outcome) in view.parents.iter().enumerate() {
+                let place = Place { route, parent };
+                match &outcome.outcome {
+                    Ok(Attachment::Gateway { gateway, listeners }) => {
+                        for at in listeners {
+                            let here = self.listeners.entry((*gateway, at.listener)).or_default();
+                            if here.last().is_none_or(|last| last.place.route != route) {
+                                here.push(AtListener { place, hostnames: at.hostnames.clone() });
+                            }
+                        }
+                    }
+                    Ok(Attachment::Service { namespace, name, ports }) => {
+                        for (port, transport) in ports {
+                            let port = PortView {
+                                namespace: namespace.clone(),
+                                service: name.clone(),
+                                port: *port,
+                                transport: *transport,
+                                routes_of: view.key.namespace.clone(),
+                            };
+                            let here = self.ports.entry(port).or_default();
+                            if here.last().is_none_or(|last| last.route != route) {
+                                here.push(place);
+                            }
+                        }
+                    }
+                    Err(_) => {}
                 }
             }
-            for (gateway, listener) in places {
-                self.gateways[gateway].listeners[listener].attached_routes += 1;
-            }
         }
+    }
+
+    /// The addresses of a Service that are its own: an older one may have them.
+    pub(crate) fn addresses_of(&self, service: &Key, spec: &ServiceSpec) -> Vec<IpAddr> {
+        let own = |address: &IpAddr| self.service_addresses.get(address) == Some(service);
+        spec.addresses().into_iter().filter(own).collect()
+    }
+
+    /// The routes at one listener, oldest first, with the host names that they share with it.
+    pub(crate) fn at_listener(&self, gateway: usize, listener: usize) -> Vec<(Here<'_>, &[String])> {
+        let found = self.listeners.get(&(gateway, listener)).map_or(&[][..], Vec::as_slice);
+        found.iter().map(|at| (self.here(at.place), at.hostnames.as_slice())).collect()
+    }
+
+    /// The specification counts each route once at each listener, and only Accepted ones.
+    pub(crate) fn attached_routes(&self, gateway: usize, listener: usize) -> usize {
+        self.listeners.get(&(gateway, listener)).map_or(0, Vec::len)
+    }
+
+    pub(crate) fn at_port(&self, port: &PortView) -> Vec<Here<'_>> {
+        let found = self.ports.get(port).map_or(&[][..], Vec::as_slice);
+        found.iter().map(|place| self.here(*place)).collect()
+    }
+
+    /// The namespaces that have routes for other namespaces' Services.
+    pub(crate) fn consumers(&self) -> BTreeSet<&str> {
+        let foreign = self.ports.keys().filter(|port| port.routes_of != port.namespace);
+        foreign.map(|port| port.routes_of.as_str()).collect()
+    }
+
+    fn here(&self, place: Place) -> Here<'_> {
+        let route = &self.routes[place.route];
+        Here { route, parent: &route.parents[place.parent] }
     }
 }
 
-impl<'a> RouteView<'a> {
-    fn new(resource: &'a Resource) -> Option<RouteView<'a>> {
-        let spec = match &resource.spec {
-            Spec::HttpRoute(spec) => RouteSpec::Http(spec),
-            Spec::GrpcRoute(spec) => RouteSpec::Grpc(spec),
-            Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => RouteSpec::L4(spec),
-            _ => return None,
-        };
-        Some(RouteView { key: resource.key(), metadata: &resource.metadata, spec, parents: Vec::new() })
-    }
-
-    /// Sorts the oldest first; equals by namespace, name and at last kind.
-    fn age(&self) -> (Option<&'a str>, &str, &str, crate::kind::Kind) {
-        let time = self.metadata.creation_timestamp.as_deref();
-        (time, &self.key.namespace, &self.key.name, self.key.kind)
-    }
-}
-
-impl<'a> RouteSpec<'a> {
-    pub(crate) fn parent_refs(self) -> &'a [ParentRef] {
-        match self {
-            RouteSpec::Http(spec) => &spec.parent_refs,
-            RouteSpec::Grpc(spec) => &spec.parent_refs,
-            RouteSpec::L4(spec) => &spec.parent_refs,
-        }
-    }
-
-    pub(crate) fn hostnames(self) -> &'a [String] {
-        match self {
-            RouteSpec::Http(spec) => &spec.hostnames,
-            RouteSpec::Grpc(spec) => &spec.hostnames,
-            RouteSpec::L4(_) => &[],
-        }
-    }
-
-    /// Each rule's backends, with the field's path.
-    pub(crate) fn backends(self) -> Vec<(String, &'a BackendRef)> {
-        let rules: Vec<&'a [BackendRef]> = match self {
-            RouteSpec::Http(spec) => spec.rules.iter().map(|rule| rule.backend_refs.as_slice()).collect(),
-            RouteSpec::Grpc(spec) => spec.rules.iter().map(|rule| rule.backend_refs.as_slice()).collect(),
-            RouteSpec::L4(spec) => spec.rules.iter().map(|rule| rule.backend_refs.as_slice()).collect(),
-        };
-        let mut backends = Vec::new();
-        for (rule, list) in rules.into_iter().enumerate() {
-            let path = |index| format!("spec.rules[{rule}].backendRefs[{index}]");
-            backends.extend(list.iter().enumerate().map(|(index, backend)| (path(index), backend)));
-        }
-        backends
-    }
-
-    /// Each rule's own filters, with the field's path.
-    pub(crate) fn rule_filters(self) -> Vec<(String, &'a RouteFilter)> {
-        let rules: Vec<&'a [RouteFilter]> = match self {
-            RouteSpec::Http(spec) => spec.rules.iter().map(|rule| rule.filters.as_slice()).collect(),
-            RouteSpec::Grpc(spec) => spec.rules.iter().map(|rule| rule.filters.as_slice()).collect(),
-            RouteSpec::L4(_) => Vec::new(),
-        };
-        let mut filters = Vec::new();
-        for (rule, list) in rules.into_iter().enumerate() {
-            let path = |index| format!("spec.rules[{rule}].filters[{index}]");
-            filters.extend(list.iter().enumerate().map(|(index, filter)| (path(index), filter)));
-        }
-        filters
-    }
+/// A route at one of its places, and the parentRef by which it is there.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Here<'a> {
+    pub route: &'a RouteView<'a>,
+    pub parent: &'a ParentView<'a>,
 }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::attach::{Attached, GatewayView, ListenerView, RouteView};
-use crate::compile;
+use crate::attach::{Attached, Attachment, GatewayView, ListenerView, ParentView, RouteView};
 use crate::gateway::{CONTROLLER_NAME, GatewayClassSpec, IP_ADDRESS_TYPE};
+use crate::instances::Instances;
 use crate::kind::{GATEWAY_GROUP, Key, Kind};
 use crate::metadata::Metadata;
 use crate::reason::{Reason, Refusal};
 use crate::resource::{Resource, Spec};
 use crate::resources::Resources;
 use crate::route::ParentRef;
+use crate::service::ServiceSpec;
 use crate::status::{Condition, ListenerStatus, ParentStatus, Status, StatusAddress, SupportedKind, Truth};
 
 /// What a node said to the last table it was sent.
@@ -25,13 +26,22 @@ pub enum NodeAnswer {
 /// By node's name. A node without an answer is pending.
 pub type Answers = BTreeMap<String, NodeAnswer>;
 
-/// The status of every resource that has one, without times ([`Status::stamped`] adds them).
-pub fn conditions(resources: &Resources, answers: &Answers) -> BTreeMap<Key, Status> {
-    let attached = Attached::new(resources);
-    let ignored = compile::ignored_health_checks(resources);
+/// The status of every resource that has one, without times.
+pub(crate) fn statuses(
+    attached: &Attached<'_>,
+    instances: &Instances<'_>,
+    answers: &Answers,
+) -> BTreeMap<Key, Status> {
+    let resources = attached.resources;
+    let ignored = instances.ignored_health_checks();
     let mut all = BTreeMap::new();
-    for gateway in &attached.gateways {
-        all.insert(gateway.key.clone(), gateway_status(gateway, answers));
+    for (index, gateway) in attached.gateways.iter().enumerate() {
+        let mut status = gateway_status(gateway, answers);
+        for (number, listener) in status.listeners.iter_mut().enumerate() {
+            listener.attached_routes =
+                u32::try_from(attached.attached_routes(index, number)).unwrap_or(u32::MAX);
+        }
+        all.insert(gateway.key.clone(), status);
     }
     for route in &attached.routes {
         all.insert(route.key.clone(), route_status(resources, route));
@@ -39,6 +49,7 @@ pub fn conditions(resources: &Resources, answers: &Answers) -> BTreeMap<Key, Sta
     for resource in resources.iter() {
         let status = match &resource.spec {
             Spec::GatewayClass(spec) => class_status(&resource.metadata, spec),
+            Spec::Service(spec) => service_status(attached, resource, spec),
             Spec::Node(_) => node_status(&resource.metadata, answers),
             Spec::Workload(spec) => {
                 workload_status(resources, resource, spec.node.as_deref(), ignored.get(&resource.key()))
@@ -176,7 +187,7 @@ fn listener_status(
     ListenerStatus {
         name: listener.spec.name.clone(),
         supported_kinds: kinds.collect(),
-        attached_routes: listener.attached_routes,
+        attached_routes: 0,
         conditions: vec![
             observed.outcome("Accepted", accepted),
             conflicted,
@@ -192,20 +203,49 @@ fn route_status(resources: &Resources, route: &RouteView<'_>) -> Status {
         parent_ref: parent.parent.clone(),
         controller_name: CONTROLLER_NAME.to_owned(),
         conditions: vec![
-            observed.outcome("Accepted", &parent.outcome.as_ref().map(drop).map_err(Clone::clone)),
+            route_accepted(&observed, route, parent),
             observed.outcome("ResolvedRefs", &resolved_refs(resources, route, parent.parent)),
         ],
     });
     Status { parents: parents.collect(), ..Status::default() }
 }
 
+fn route_accepted(observed: &Observed, route: &RouteView<'_>, parent: &ParentView<'_>) -> Condition {
+    let outcome = parent.outcome.as_ref().map(drop).map_err(Clone::clone);
+    let mut condition = observed.outcome("Accepted", &outcome);
+    let service = matches!(parent.outcome, Ok(Attachment::Service { .. }));
+    if service && !route.spec.hostnames().is_empty() {
+        "spec.hostnames has no say below a Service, which is the host itself"
+            .clone_into(&mut condition.message);
+    }
+    condition
+}
+
 /// The first problem's reason, and all problems' messages.
 fn resolved_refs(resources: &Resources, route: &RouteView<'_>, parent: &ParentRef) -> Result<(), Refusal> {
-    let problems = compile::unresolved(resources, route, parent);
+    let problems = route.unresolved(resources, parent);
     let Some((_, first)) = problems.first() else { return Ok(()) };
     let messages: Vec<String> =
         problems.iter().map(|(path, refusal)| format!("{path}: {}", refusal.message)).collect();
     Err(Refusal::new(first.reason, messages.join("; ")))
+}
+
+/// A Service of which another has an address is called at what is left, if anything.
+fn service_status(attached: &Attached<'_>, service: &Resource, spec: &ServiceSpec) -> Status {
+    let key = service.key();
+    let lost = spec.addresses().into_iter().find_map(|address| {
+        let holder = attached.service_addresses.get(&address).filter(|holder| **holder != key)?;
+        let message = format!("spec.clusterIPs: {address} is {holder}'s, which is older");
+        Some(Refusal::new(Reason::AddressNotUsable, message))
+    });
+    let unassigned = || Refusal::new(Reason::Pending, "no address has been given to it yet");
+    let outcome = match lost {
+        Some(refusal) => Err(refusal),
+        None if spec.addresses().is_empty() => Err(unassigned()),
+        None => Ok(()),
+    };
+    let accepted = Observed(service.metadata.generation).outcome("Accepted", &outcome);
+    Status { conditions: vec![accepted], ..Status::default() }
 }
 
 fn node_status(metadata: &Metadata, answers: &Answers) -> Status {
@@ -233,3 +273,6 @@ fn workload_status(
     }));
     Status { conditions, ..Status::default() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,16 +2,25 @@
 //!
 //! A name is exact (`a.example`), a suffix (`*.example`: one label or more before it) or [`ANY`].
 
+use std::cmp::Reverse;
+
 /// Every host.
 pub(crate) const ANY: &str = "*";
 
-/// Orders names by the Gateway API's precedence: exact before suffix before any, then the longer before the shorter.
-pub(crate) fn specificity(name: &str) -> (u8, usize) {
-    match name {
-        ANY => (0, 0),
-        _ if name.starts_with("*.") => (1, name.len()),
-        _ => (2, name.len()),
-    }
+/// Sorts names by the Gateway API's precedence: exact before suffix before any, then the longer before the shorter.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Precedence {
+    form: u8,
+    length: Reverse<usize>,
+}
+
+pub(crate) fn precedence(name: &str) -> Precedence {
+    let form = match name {
+        ANY => 2,
+        _ if name.starts_with("*.") => 1,
+        _ => 0,
+    };
+    Precedence { form, length: Reverse(name.len()) }
 }
 
 /// Whether every host of `inner` is one of `outer`.
@@ -85,7 +94,7 @@ mod tests {
     #[test]
     fn exact_names_go_before_suffixes_and_long_suffixes_before_short_ones() {
         let mut names = ["*", "*.example.com", "a.io", "*.b.example.com", "b.example.com"];
-        names.sort_by_key(|name| std::cmp::Reverse(specificity(name)));
+        names.sort_by_key(|name| precedence(name));
         assert_eq!(names, ["b.example.com", "a.io", "*.b.example.com", "*.example.com", "*"]);
     }
 }

@@ -3,12 +3,11 @@
 //! Reading is strict: a field that nobody knows, one that is known but not carried out, and a wrong type are errors
 //! that name the field.
 
-use std::fmt;
-
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::field::FieldError;
 use crate::gateway::{GatewayClassSpec, GatewaySpec};
 use crate::grant::ReferenceGrantSpec;
 use crate::kind::{Key, Kind};
@@ -89,31 +88,6 @@ impl Spec {
         }
     }
 }
-
-/// What is wrong with one field of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// `spec.rules[0].matches[1].path.type`; empty where the whole document is meant.
-    pub field: String,
-    pub problem: String,
-}
-
-impl FieldError {
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> FieldError {
-        FieldError { field: field.into(), problem: problem.into() }
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field.is_empty() {
-            return f.write_str(&self.problem);
-        }
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
-
-impl std::error::Error for FieldError {}
 
 impl Resource {
     pub fn kind(&self) -> Kind {
@@ -268,5 +242,79 @@ impl<'de> Deserialize<'de> for Resource {
             let errors: Vec<String> = errors.iter().map(FieldError::to_string).collect();
             D::Error::custom(errors.join("; "))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{errors, resource};
+    use crate::{Kind, Resource};
+
+    #[test]
+    fn unknown_fields_are_refused_by_name_at_every_depth() {
+        for (text, error) in [
+            ("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\ndata: {}", "data: unknown field"),
+            ("apiVersion: v1\nkind: Namespace\nmetadata: {name: a, nam: b}", "metadata.nam: unknown field"),
+            (
+                "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80, prt: 1}]}",
+                "spec.ports[0].prt: unknown field",
+            ),
+        ] {
+            assert!(errors(text)[0].starts_with(error), "{:?}", errors(text));
+        }
+    }
+
+    #[test]
+    fn known_fields_that_are_not_carried_out_are_refused_by_name() {
+        let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, finalizers: [x]}\nspec: {rules: [{}, {retry: {}, sessionPersistence: {}}]}";
+        assert_eq!(
+            errors(route),
+            [
+                "metadata.finalizers: is not supported yet; leave it out",
+                "spec.rules[1].retry: is not supported yet; leave it out",
+                "spec.rules[1].sessionPersistence: is not supported yet; leave it out",
+            ]
+        );
+    }
+
+    #[test]
+    fn missing_fields_and_wrong_types_are_named() {
+        let service = |spec: &str| {
+            errors(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {spec}"))
+        };
+        assert_eq!(service("{}"), ["spec.ports: is missing"]);
+        assert_eq!(service("{ports: [{}]}"), ["spec.ports[0].port: is missing"]);
+        assert!(
+            service("{ports: [{port: x}]}")[0].contains("spec.ports[0].port: invalid type: string \"x\"")
+        );
+        assert!(service("{ports: [{port: 65536}]}")[0].ends_with("expected a number from 0 to 65535"));
+        assert!(
+            service("{ports: [{port: 1, targetPort: {}}]}")[0]
+                .contains("port number from 1 to 65535 or the name")
+        );
+    }
+
+    #[test]
+    fn kinds_outside_namespaces_refuse_one_and_others_have_a_default() {
+        let node =
+            "apiVersion: ringway.mesh/v1alpha1\nkind: Node\nmetadata: {name: a, namespace: b}\nspec: {}";
+        assert_eq!(errors(node), ["metadata.namespace: a Node has no namespace; leave it out"]);
+        let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}";
+        assert_eq!(resource(service).key().to_string(), "Service default/a");
+    }
+
+    #[test]
+    fn older_versions_of_a_kind_are_written_in_the_newest() {
+        let route = "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: a}\nspec: {rules: [{backendRefs: [{name: b, port: 1}]}]}";
+        let json = serde_json::to_value(resource(route)).unwrap();
+        assert_eq!(json["apiVersion"], "gateway.networking.k8s.io/v1");
+        let back: Resource = serde_json::from_value(json).unwrap();
+        assert_eq!(back.kind(), Kind::TcpRoute);
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_is_dropped_since_only_the_server_writes_it() {
+        let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\nstatus: {conditions: 3}";
+        assert!(resource(service).status.is_empty());
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use crate::field::FieldError;
 use crate::kind::Kind;
-use crate::resource::FieldError;
 
 /// The fields of each kind, below the document; `[]` is every entry of a list. What a specification adds later is
 /// unknown instead, and refused as such.

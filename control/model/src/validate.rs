@@ -6,13 +6,17 @@ mod filter;
 mod gateway;
 mod mesh;
 mod names;
+mod report;
 mod route;
 mod rule;
 mod service;
 
+use report::Report;
+
+use crate::field::FieldError;
 use crate::kind::Kind;
 use crate::metadata::Metadata;
-use crate::resource::{FieldError, Resource, Spec};
+use crate::resource::{Resource, Spec};
 
 /// Every rule that the resource breaks; empty: it is good.
 pub fn validate(resource: &Resource) -> Vec<FieldError> {
@@ -52,50 +56,6 @@ fn metadata(report: &mut Report, kind: Kind, metadata: &Metadata) {
     }
     if let Some(time) = &metadata.creation_timestamp {
         report.check("metadata.creationTimestamp", names::timestamp(time));
-    }
-}
-
-/// Collects what is wrong.
-#[derive(Default)]
-struct Report {
-    errors: Vec<FieldError>,
-}
-
-impl Report {
-    fn refuse(&mut self, field: impl Into<String>, problem: impl Into<String>) {
-        self.errors.push(FieldError::new(field, problem));
-    }
-
-    fn check(&mut self, field: impl Into<String>, result: Result<(), String>) {
-        if let Err(problem) = result {
-            self.refuse(field, problem);
-        }
-    }
-
-    fn check_when(&mut self, holds: bool, field: impl Into<String>, problem: impl Into<String>) {
-        if !holds {
-            self.refuse(field, problem);
-        }
-    }
-
-    fn at_most(&mut self, most: usize, count: usize, field: &str) {
-        self.check_when(count <= most, field, format!("has {count} entries; at most {most} are allowed"));
-    }
-
-    fn port(&mut self, port: u16, field: impl Into<String>) {
-        self.check_when(port != 0, field, "expected a port number from 1 to 65535");
-    }
-
-    /// Refuses each entry whose key an earlier one has.
-    fn unique<K: Ord>(&mut self, keys: impl IntoIterator<Item = K>, list: &str, what: &str) {
-        let mut seen = std::collections::BTreeSet::new();
-        for (index, key) in keys.into_iter().enumerate() {
-            self.check_when(
-                seen.insert(key),
-                format!("{list}[{index}]"),
-                format!("an earlier entry has the same {what}"),
-            );
-        }
     }
 }
 

@@ -15,8 +15,8 @@ fn corpus() -> Option<PathBuf> {
 }
 
 fn yaml_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the folder can be listed") {
+        let path = entry.expect("the entry can be read").path();
         if path.is_dir() {
             yaml_files(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "yaml") {

@@ -12,14 +12,11 @@ fn root() -> PathBuf {
 }
 
 fn example(name: &str) -> Resources {
-    let mut files: Vec<PathBuf> = fs::read_dir(root().join("examples").join(name))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let folder = fs::read_dir(root().join("examples").join(name)).expect("the example is there");
+    let mut files: Vec<PathBuf> = folder.map(|entry| entry.expect("the entry can be read").path()).collect();
     files.sort();
-    assert!(!files.is_empty());
     let read = |file: &PathBuf| {
-        let text = fs::read_to_string(file).unwrap();
+        let text = fs::read_to_string(file).expect("the file can be read");
         read_documents(&file.display().to_string(), &text).unwrap_or_else(|errors| panic!("{}", errors[0]))
     };
     files.iter().flat_map(read).collect()

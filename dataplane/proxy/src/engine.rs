@@ -68,6 +68,7 @@ impl<R: Runtime> Proxy<R> {
             view: RefCell::default(),
             clusters: RefCell::default(),
             listeners: RefCell::default(),
+            leaving: RefCell::default(),
             binds: RefCell::default(),
             series: RefCell::default(),
             other: Rc::default(),
@@ -122,9 +123,8 @@ impl<R: Runtime> Proxy<R> {
 
     /// Connections and relayed streams that are still open.
     pub fn active(&self) -> usize {
-        let listeners = self.0.listeners.borrow();
-        let retired = self.0.unrouted.active.get() as usize;
-        listeners.values().map(|listener| listener.gate.open()).sum::<usize>().max(retired)
+        let (listeners, leaving) = (self.0.listeners.borrow(), self.0.leaving.borrow());
+        listeners.values().chain(leaving.iter()).map(|listener| listener.gate.open()).sum()
     }
 
     /// All counters, by name and labels; workers' samples are added up by the caller.
@@ -154,8 +154,9 @@ pub(crate) struct Engine<R: Runtime> {
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     view: RefCell<Option<Rc<View<R>>>>,
     clusters: RefCell<HashMap<String, Rc<Cluster<R>>>>,
-    /// By name; what no table lists any more stays until its connections have ended.
     listeners: RefCell<BTreeMap<String, Rc<Listener<R>>>>,
+    /// No longer listed, but with connections that have not ended.
+    leaving: RefCell<Vec<Rc<Listener<R>>>>,
     /// Sockets that listen, each with the gate that ends it when dropped from here.
     pub binds: RefCell<BTreeMap<Bind, listen::Bound>>,
     series: RefCell<HashMap<(String, String), Rc<Series>>>,
@@ -437,8 +438,11 @@ impl<R: Runtime> Engine<R> {
             listeners.entry(listener.name.clone()).or_insert_with(|| Rc::clone(listener));
         }
         drop(listeners);
+        let mut leaving = self.leaving.borrow_mut();
+        leaving.retain(|listener| listener.gate.open() > 0);
         for (_, listener) in gone {
             listener.gate.close();
+            leaving.push(listener);
         }
     }
 

@@ -26,6 +26,8 @@ mod relay;
 mod runtime;
 mod sniff;
 mod table;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 pub use engine::{Proxy, ProxyConfig};

@@ -109,6 +109,7 @@ impl Network for Sockets {
         io.abort();
     }
 
+    #[expect(clippy::manual_async_fn, reason = "the future must not borrow the runtime")]
     fn echo(&self, remote: SocketAddr, payload: Vec<u8>) -> impl Future<Output = io::Result<()>> + 'static {
         async move {
             let any = match remote {

@@ -75,10 +75,10 @@ impl<Io: Read + Unpin> Read for Prefixed<Io> {
         buf.put_slice(&left[..taken]);
         self.taken += taken as u8;
         // The rest of the head mostly waits already; read together it is parsed once.
-        if buf.remaining() > 0 {
-            if let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_read(cx, buf) {
-                return Poll::Ready(Err(error));
-            }
+        if buf.remaining() > 0
+            && let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_read(cx, buf)
+        {
+            return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(()))
     }

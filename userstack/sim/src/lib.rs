@@ -61,7 +61,7 @@ pub use fault::FaultPlan;
 pub use host::{Host, HostCounters};
 pub use link::LinkConfig;
 pub use network::{Network, Node, NodeNumber};
-pub use pair::{Address, HostPair};
+pub use pair::{Address, HostPair, PairConfig};
 pub use random::Random;
 pub use router::{Router, RouterCounters};
 pub use trace::{Fate, Trace};

@@ -60,6 +60,8 @@ discards! {
     NeighbourUnresolved = "neighbour_unresolved",
     /// Enough packets wait for that next hop already.
     NeighbourQueueFull = "neighbour_queue_full",
+    /// The next hop's place in the neighbour table was taken while the packet waited.
+    NeighbourEvicted = "neighbour_evicted",
 
     // ---- IP ----
     /// Shorter than its IPv4 header.
@@ -105,6 +107,29 @@ discards! {
     /// A protocol that is none of ICMP, TCP or UDP.
     IpUnknownProtocol = "ip_unknown_protocol",
 
+    /// Its TTL or hop limit ended here.
+    IpHopsExceeded = "ip_hops_exceeded",
+    /// Longer than the way on carries, and it may not be fragmented.
+    IpTooBig = "ip_too_big",
+    /// No route to where it goes.
+    NoRoute = "no_route",
+
+    // ---- fragments ----
+    /// A fragment without bytes, or one in the middle that does not end at a multiple of eight.
+    FragmentLength = "fragment_length",
+    /// A fragment that would make a packet of more than 65,535 bytes.
+    FragmentTooLong = "fragment_too_long",
+    /// A fragment that came twice.
+    FragmentDuplicate = "fragment_duplicate",
+    /// A fragment that overlaps another or the packet's end: the packet is given up (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A packet in more fragments than any link makes of it.
+    FragmentsTooMany = "fragments_too_many",
+    /// Enough packets or bytes wait for fragments already.
+    ReassemblyFull = "reassembly_full",
+    /// The other fragments did not come in time.
+    ReassemblyTimeout = "reassembly_timeout",
+
     // ---- ICMP ----
     /// Shorter than an ICMP header, or its header not in the first chunk.
     IcmpTruncated = "icmp_truncated",
@@ -114,16 +139,64 @@ discards! {
     IcmpUnsupported = "icmp_unsupported",
     /// More echo requests than are answered a second.
     IcmpEchoLimited = "icmp_echo_limited",
+    /// More errors than are translated a second.
+    IcmpErrorLimited = "icmp_error_limited",
     /// An ICMP error whose quoted packet cannot be read.
     IcmpQuote = "icmp_quote",
     /// An ICMP error about a flow that does not exist.
     IcmpUnknownFlow = "icmp_unknown_flow",
 
-    // ---- TCP, as far as IP looks ----
+    // ---- TCP ----
     /// Shorter than a TCP header, or its header not in the first chunk.
     TcpTruncated = "tcp_truncated",
     /// A wrong TCP checksum, or an unfinished one where none may be.
     TcpChecksum = "tcp_checksum",
+    /// A TCP data offset below five words or past the segment's end.
+    TcpBadDataOffset = "tcp_bad_data_offset",
+    /// A TCP port of zero.
+    TcpPortZero = "tcp_port_zero",
+    /// A segment to no connection and no listener; answered with a reset unless it is one.
+    TcpNoFlow = "tcp_no_flow",
+    /// A segment with control bits that its connection's state has no use for.
+    TcpUnexpected = "tcp_unexpected",
+    /// Text that is here already (a retransmission whose acknowledgement was lost).
+    TcpDuplicate = "tcp_duplicate",
+    /// A sequence number or text beyond the receive window.
+    TcpOutOfWindow = "tcp_out_of_window",
+    /// A timestamp older than the last one (PAWS).
+    TcpTimestampOld = "tcp_timestamp_old",
+    /// No timestamp though both sides agreed on them.
+    TcpTimestampMissing = "tcp_timestamp_missing",
+    /// A segment without an ACK bit where every segment has one.
+    TcpAckMissing = "tcp_ack_missing",
+    /// An acknowledgement of what was never sent, or of long ago.
+    TcpAckInvalid = "tcp_ack_invalid",
+    /// A reset that ended its connection.
+    TcpReset = "tcp_reset",
+    /// A reset with a sequence number outside of the window, or without the acknowledgement it needs.
+    TcpResetInvalid = "tcp_reset_invalid",
+    /// A reset inside the window but not at its start; challenged (RFC 5961).
+    TcpResetChallenged = "tcp_reset_challenged",
+    /// A reset to a connection in TIME-WAIT (RFC 1337).
+    TcpResetInTimeWait = "tcp_reset_in_time_wait",
+    /// A SYN to an established connection; challenged (RFC 5961).
+    TcpSynChallenged = "tcp_syn_challenged",
+    /// A SYN answered by a cookie, because the listener's backlog is full.
+    TcpSynCookie = "tcp_syn_cookie",
+    /// A SYN or a cookie's acknowledgement while nobody accepts what waits already.
+    TcpBacklogFull = "tcp_backlog_full",
+    /// A cookie's acknowledgement while the worker has as many connections as it may.
+    TcpFlowsFull = "tcp_flows_full",
+    /// Text for a connection whose user has let go; answered with a reset.
+    TcpAfterClose = "tcp_after_close",
+    /// Text out of order with more holes than a connection may have.
+    TcpOutOfOrderFull = "tcp_out_of_order_full",
+    /// Text for which the worker's memory budget has no room.
+    TcpMemory = "tcp_memory",
+    /// An ICMP error that quotes no connection of ours.
+    TcpIcmpNoFlow = "tcp_icmp_no_flow",
+    /// An ICMP error that quotes a sequence number not in flight (RFC 5927).
+    TcpIcmpOutOfWindow = "tcp_icmp_out_of_window",
 
     // ---- UDP ----
     /// Shorter than a UDP header, or its header not in the first chunk.
@@ -140,6 +213,20 @@ discards! {
     UdpPortUnreachable = "udp_port_unreachable",
     /// The socket holds as many datagrams as it may.
     UdpQueueFull = "udp_queue_full",
+
+    // ---- datagram sessions ----
+    /// As many sessions as may be exist.
+    SessionsFull = "sessions_full",
+    /// Client and endpoint are of two address families.
+    SessionFamily = "session_family",
+    /// The endpoint is an address of ours: nothing would come back.
+    SessionToOurselves = "session_to_ourselves",
+    /// Every source port towards the endpoint that steers home is taken.
+    SessionPortsExhausted = "session_ports_exhausted",
+    /// A datagram of a workload's session that came by another interface.
+    SessionInterface = "session_interface",
+    /// An answer from an endpoint that the session has just been taken away from.
+    SessionMoved = "session_moved",
 
     // ---- sending ----
     /// The stack's own queue of packets is full.
@@ -179,6 +266,11 @@ impl Default for Discards {
 impl Discards {
     pub fn count(&mut self, reason: Discard) {
         self.0[reason as usize] += 1;
+    }
+
+    /// Counts several packets that died of one cause.
+    pub fn count_many(&mut self, reason: Discard, packets: usize) {
+        self.0[reason as usize] += packets as u64;
     }
 
     pub fn of(&self, reason: Discard) -> u64 {

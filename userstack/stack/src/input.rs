@@ -2,28 +2,33 @@
 //! meets them; what dies on the way is counted in one place, [`Stack::handle_packet`].
 
 use crate::header::Header;
-use crate::icmp::{self, Kind, Problem, Quote, Report};
-use crate::link::Link;
-use crate::locals::{self, is_group};
-use crate::output::{Envelope, Next};
-use crate::stack::Stack;
-use crate::tcp::boundary::{Arrival, IcmpError};
-use crate::udp::{self, Datagram};
-use crate::wire::{HOPS, ether_type, protocol, word};
+use crate::icmp::{self, Kind, Problem};
+use crate::link::{self, Link};
+use crate::locals::is_group;
+use crate::output::Next;
+use crate::reassembly::Added;
+use crate::stack::{Stack, Steered};
+use crate::tcp::boundary::Arrival;
+use crate::wire::{ether_type, protocol, word};
 use crate::{
-    Admission, Chain, Discard, FirstDatagram, Forward, Instant, InterfaceConfig, InterfaceId, Verdict, arp,
-    checksum, ipv4, ipv6, ndp,
+    Admission, Chain, Contiguous, Discard, Instant, InterfaceConfig, InterfaceId, Verdict, arp, checksum,
+    ipv4, ipv6, ndp, steer,
 };
 
 /// Bytes of a TCP header without options (RFC 9293, section 3.1), and where its checksum lies.
 const TCP_BYTES: usize = 20;
 const TCP_CHECKSUM_AT: usize = 16;
 
+/// Reassembled packets that wait to be fetched for another worker, each turn.
+const MAX_STEERED: usize = 64;
+
 /// How a packet got here.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Arrived {
     pub interface: InterfaceId,
     pub link: Link,
+    /// Put together from fragments: it lies in memory of the stack's, not of the caller's.
+    pub reassembled: bool,
 }
 
 impl Stack {
@@ -41,6 +46,34 @@ impl Stack {
         })
     }
 
+    /// A packet that another worker put together from fragments and that steers here ([`Steered`]).
+    pub fn handle_steered(
+        &mut self,
+        interface: InterfaceId,
+        packet: &[u8],
+        admission: &mut dyn Admission,
+        now: Instant,
+    ) -> Verdict {
+        let mut packet = Contiguous::new(packet);
+        self.on_steered(interface, &mut packet, admission, now).unwrap_or_else(|reason| {
+            self.discards.count(reason);
+            Verdict::Discarded(reason)
+        })
+    }
+
+    fn on_steered(
+        &mut self,
+        interface: InterfaceId,
+        packet: &mut Contiguous,
+        admission: &mut dyn Admission,
+        now: Instant,
+    ) -> Result<Verdict, Discard> {
+        let config = self.output.locals.find(interface).ok_or(Discard::InterfaceUnknown)?;
+        let link = Link::parse(packet.bytes(), config)?;
+        let header = parse_ip(&link, packet)?.ok_or(Discard::EthernetUnknownType)?;
+        self.on_whole(&Arrived { interface, link, reassembled: true }, &header, packet, admission, now)
+    }
+
     fn on_frame(
         &mut self,
         interface: InterfaceId,
@@ -50,21 +83,79 @@ impl Stack {
     ) -> Result<Verdict, Discard> {
         let config = self.output.locals.find(interface).ok_or(Discard::InterfaceUnknown)?;
         let link = Link::parse(packet.chunk(0), config)?;
-        let (chunk, total_len) = (packet.chunk(0), packet.total_len());
-        let header = match link.ether_type {
-            ether_type::IPV4 => ipv4::parse(chunk, link.len, total_len)?,
-            ether_type::IPV6 => ipv6::parse(chunk, link.len, total_len)?,
-            ether_type::ARP => {
-                let config = self.interface(interface)?;
-                return arp::handle(&mut self.output, &config, &link, packet, now);
-            }
-            _ => return Err(Discard::EthernetUnknownType),
+        let Some(header) = parse_ip(&link, packet)? else {
+            let config = self.interface(interface)?;
+            return arp::handle(&mut self.output, &config, &link, packet, now);
         };
         packet.truncate(header.end);
-        self.on_packet(&Arrived { interface, link }, &header, packet, admission, now)
+        let arrived = Arrived { interface, link, reassembled: false };
+        if header.fragment.is_some() {
+            return self.on_fragment(&arrived, &header, packet, admission, now);
+        }
+        self.on_packet(&arrived, &header, packet, admission, now)
     }
 
-    /// A packet with a good IP header.
+    /// A part of a packet: it waits for the others, or completes them.
+    fn on_fragment(
+        &mut self,
+        arrived: &Arrived,
+        header: &Header,
+        packet: &mut dyn Chain,
+        admission: &mut dyn Admission,
+        now: Instant,
+    ) -> Result<Verdict, Discard> {
+        self.check_taken(arrived, header)?;
+        let Some(fragment) = header.fragment else { return Ok(Verdict::Consumed) };
+        let mut whole = match self.reassembly.add(header, &fragment, packet, now) {
+            Added::Kept => return Ok(Verdict::Consumed),
+            Added::Refused(reason, kept) => {
+                self.output.late.count_many(reason, kept);
+                return Err(reason);
+            }
+            Added::Whole(whole) => whole,
+        };
+        let header = parse_ip(&arrived.link, &whole)?.ok_or(Discard::EthernetUnknownType)?;
+        let worker = steer::whole_packet(&whole, &header, self.config.workers);
+        if let Some(worker) = worker.filter(|worker| *worker != self.config.worker) {
+            return self.hand_over(worker, arrived.interface, &whole);
+        }
+        let arrived = Arrived { reassembled: true, ..*arrived };
+        self.on_whole(&arrived, &header, &mut whole, admission, now)
+    }
+
+    /// A reassembled packet. What would leave in place leaves by the outbox, in fragments again where it must.
+    fn on_whole(
+        &mut self,
+        arrived: &Arrived,
+        header: &Header,
+        whole: &mut Contiguous,
+        admission: &mut dyn Admission,
+        now: Instant,
+    ) -> Result<Verdict, Discard> {
+        let verdict = self.on_packet(arrived, header, whole, admission, now)?;
+        if let Verdict::Forward(interface) = verdict {
+            let config = self.output.locals.find(interface).ok_or(Discard::InterfaceGone)?;
+            let packet = &whole.bytes()[link::header_len(config)..];
+            let sent = self.output.send_packet(interface, Next::Mac(arrived.link.source), packet, now);
+            sent.map_err(|_| Discard::OutboxFull)?;
+        }
+        Ok(Verdict::Consumed)
+    }
+
+    fn hand_over(
+        &mut self,
+        worker: u16,
+        interface: InterfaceId,
+        whole: &Contiguous,
+    ) -> Result<Verdict, Discard> {
+        if self.steered.len() == MAX_STEERED {
+            return Err(Discard::ReassemblyFull);
+        }
+        self.steered.push_back(Steered { worker, interface, packet: whole.bytes().to_vec() });
+        Ok(Verdict::Consumed)
+    }
+
+    /// A whole packet with a good IP header.
     fn on_packet(
         &mut self,
         arrived: &Arrived,
@@ -74,7 +165,7 @@ impl Stack {
         now: Instant,
     ) -> Result<Verdict, Discard> {
         match header.protocol {
-            protocol::UDP => self.on_udp(arrived, header, packet, admission, now),
+            protocol::UDP => self.on_datagram(arrived, header, packet, admission, now),
             protocol::TCP => self.on_tcp(arrived, header, packet, now),
             protocol::ICMP if header.source.is_ipv4() => self.on_icmp(arrived, header, packet, now),
             protocol::ICMPV6 if header.source.is_ipv6() => self.on_icmp(arrived, header, packet, now),
@@ -87,7 +178,7 @@ impl Stack {
     }
 
     /// Whether TCP and UDP of this packet are for us: ours or intercepted, from somebody else, and sent to us alone.
-    fn check_taken(&self, arrived: &Arrived, header: &Header) -> Result<(), Discard> {
+    pub(crate) fn check_taken(&self, arrived: &Arrived, header: &Header) -> Result<(), Discard> {
         let interface = self.output.locals.find(arrived.interface).ok_or(Discard::InterfaceUnknown)?;
         if is_group(interface, header.destination) {
             return Err(Discard::IpGroup);
@@ -111,7 +202,8 @@ impl Stack {
         self.output.locals.share(id).ok_or(Discard::InterfaceUnknown)
     }
 
-    fn may_be_unfinished(&self, id: InterfaceId) -> bool {
+    /// Whether the neighbours on an interface may leave checksums to a device.
+    pub(crate) fn may_be_unfinished(&self, id: InterfaceId) -> bool {
         self.output.locals.find(id).is_some_and(|interface| interface.unfinished_receive_checksum)
     }
 
@@ -132,57 +224,7 @@ impl Stack {
             remote: header.source,
             ecn: header.ecn,
         };
-        if !crate::stack::TCP_IS_THERE {
-            return Err(Discard::IpUnknownProtocol);
-        }
         self.tcp.handle_segment(arrival, packet, header.transport, now)?;
-        Ok(Verdict::Consumed)
-    }
-
-    // ---- UDP ----
-
-    fn on_udp(
-        &mut self,
-        arrived: &Arrived,
-        header: &Header,
-        packet: &mut dyn Chain,
-        admission: &mut dyn Admission,
-        now: Instant,
-    ) -> Result<Verdict, Discard> {
-        let datagram = udp::parse(packet, header, self.may_be_unfinished(arrived.interface))?;
-        self.check_taken(arrived, header)?;
-        let socket = self.sockets.find(datagram.destination, arrived.interface);
-        if let Some(socket) = socket.filter(|socket| self.sockets.is_ephemeral(*socket)) {
-            return self.deliver(socket, packet, &datagram);
-        }
-        let chunk = packet.chunk(0);
-        let first = FirstDatagram {
-            interface: arrived.interface,
-            source: datagram.source,
-            destination: datagram.destination,
-            payload: &chunk[datagram.payload..datagram.end.min(chunk.len())],
-            current: None,
-        };
-        match (admission.admit(&first, now), socket) {
-            (Forward::Deliver | Forward::Drop(Discard::UdpPortUnreachable), Some(socket)) => {
-                self.deliver(socket, packet, &datagram)
-            }
-            (Forward::Deliver | Forward::Drop(Discard::UdpPortUnreachable), None) => {
-                self.report(arrived, header, packet, Problem::PortUnreachable, now);
-                Err(Discard::UdpPortUnreachable)
-            }
-            (Forward::Drop(reason), _) => Err(reason),
-            (Forward::Rewrite(_), _) => Err(Discard::UdpPortUnreachable),
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        socket: udp::UdpKey,
-        packet: &dyn Chain,
-        datagram: &Datagram,
-    ) -> Result<Verdict, Discard> {
-        self.sockets.deliver(socket, packet, datagram)?;
         Ok(Verdict::Consumed)
     }
 
@@ -203,7 +245,7 @@ impl Stack {
         self.check_taken(arrived, header)?;
         if kind == Kind::Error {
             let quote = icmp::read_quote(packet.chunk(0), header)?;
-            return self.on_icmp_error(&quote, now);
+            return self.on_icmp_error(&quote, header, packet.chunk(0), now);
         }
         if !self.output.locals.is_ours(&interface, header.destination) {
             return Err(Discard::IpNotOurs);
@@ -213,60 +255,15 @@ impl Stack {
         }
         icmp::answer_echo(packet, header, &arrived.link, &interface)
     }
+}
 
-    /// An error about a packet of ours.
-    fn on_icmp_error(&mut self, quote: &Quote, now: Instant) -> Result<Verdict, Discard> {
-        let error = match quote.report {
-            Report::Refused => IcmpError::Refused,
-            Report::Unreachable => IcmpError::Unreachable,
-            Report::TooBig { mtu } => {
-                let mtu = icmp::believable_mtu(mtu, quote.packet_len).ok_or(Discard::IcmpQuote)?;
-                IcmpError::TooBig { mtu }
-            }
-        };
-        match quote.protocol {
-            protocol::TCP if crate::stack::TCP_IS_THERE => {
-                self.tcp.handle_icmp_error(quote.source, quote.destination, quote.sequence, error, now)?;
-                if let IcmpError::TooBig { mtu } = error {
-                    self.output.paths.learn(quote.destination.ip(), mtu, now);
-                }
-                Ok(Verdict::Consumed)
-            }
-            _ => Err(Discard::IcmpUnknownFlow),
-        }
-    }
-
-    /// Tells the sender of `packet` what is wrong, where that is allowed and within the rate.
-    fn report(
-        &mut self,
-        arrived: &Arrived,
-        header: &Header,
-        packet: &dyn Chain,
-        problem: Problem,
-        now: Instant,
-    ) {
-        if !icmp::may_report(packet, header, &arrived.link) || !self.error_limit.take(now) {
-            return;
-        }
-        let Some(interface) = self.output.locals.find(arrived.interface) else { return };
-        let own = || self.output.locals.source_for(interface, header.source);
-        let to_us = problem == Problem::PortUnreachable || locals::has(interface, header.destination);
-        let source = if to_us { header.destination } else { own().unwrap_or(header.destination) };
-        let mut message = self.output.outbox.buffer();
-        icmp::write_error(&mut message, problem, header, packet, source);
-        let envelope = Envelope {
-            source,
-            destination: header.source,
-            protocol: if source.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 },
-            hops: HOPS,
-            ecn: 0,
-            dont_fragment: false,
-        };
-        let next = Next::Mac(arrived.link.source);
-        if self.output.send(arrived.interface, next, envelope, &[&message], now).is_err() {
-            self.output.late.count(Discard::OutboxFull);
-        }
-        self.output.outbox.recycle(message);
+/// The IP header behind the link header; `None`: it is ARP.
+fn parse_ip(link: &Link, packet: &dyn Chain) -> Result<Option<Header>, Discard> {
+    match link.ether_type {
+        ether_type::IPV4 => ipv4::parse(packet.chunk(0), link.len, packet.total_len()).map(Some),
+        ether_type::IPV6 => ipv6::parse(packet.chunk(0), link.len, packet.total_len()).map(Some),
+        ether_type::ARP => Ok(None),
+        _ => Err(Discard::EthernetUnknownType),
     }
 }
 

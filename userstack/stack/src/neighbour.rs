@@ -26,8 +26,10 @@ use crate::{Instant, InterfaceId};
 
 /// Neighbours of all interfaces (four times Linux's gc_thresh3).
 const MAX_NEIGHBOURS: usize = 4096;
-/// Packets that wait for one neighbour (RFC 1122, section 2.3.2.2: at least one; Linux had three).
-const MAX_WAITING: usize = 3;
+/// Packets that wait for one neighbour (RFC 1122, section 2.3.2.2: at least one; a datagram in fragments needs more).
+const MAX_WAITING: usize = 16;
+/// Packets that wait for all of them, so that a scan of an empty network costs no more than this.
+const MAX_WAITING_IN_ALL: usize = 1024;
 /// How often a request is sent (RFC 4861, section 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_SOLICIT).
 const MAX_TRIES: u8 = 3;
 /// Time between requests (RFC 4861, section 10: RETRANS_TIMER).
@@ -45,6 +47,8 @@ pub(crate) struct Neighbours {
     timers: Wheel<u32>,
     /// Where the next search for an entry to evict begins.
     hand: usize,
+    /// Packets that wait for any neighbour.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -100,7 +104,7 @@ pub(crate) struct Wanted {
 pub(crate) enum Due {
     Solicit(Solicit),
     /// Nobody answers for the address: these die.
-    Unresolved(InterfaceId, Vec<Vec<u8>>),
+    Unresolved(Vec<Vec<u8>>),
     Nothing,
 }
 
@@ -111,6 +115,9 @@ pub(crate) struct Learned {
     pub ready: Vec<Vec<u8>>,
     pub changed: bool,
 }
+
+/// Packets that waited for a neighbour that had to go.
+pub(crate) type Evicted = Vec<Vec<u8>>;
 
 /// What somebody says of an address.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -129,20 +136,19 @@ impl Neighbours {
             index: Map::with_hasher(key),
             timers: Wheel::new(now),
             hand: 0,
+            waiting: 0,
         }
     }
 
-    /// The slot of a neighbour, made when it is new. True: another one's slot was taken for it, and whoever kept that
-    /// must look it up again.
-    pub fn slot(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) -> (u32, bool) {
+    /// The slot of a neighbour, made when it is new. With it, when another one's slot was taken for it: what waited
+    /// there. Whoever kept that slot must look it up again.
+    pub fn slot(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) -> (u32, Option<Evicted>) {
         let key = (interface, bits(address));
         if let Some(slot) = self.index.get(&key) {
-            return (*slot, false);
+            return (*slot, None);
         }
-        let evicted = self.free.is_empty() && self.slots.len() == MAX_NEIGHBOURS;
-        if evicted {
-            self.evict();
-        }
+        let full = self.free.is_empty() && self.slots.len() == MAX_NEIGHBOURS;
+        let evicted = full.then(|| self.evict());
         let fresh = Neighbour {
             interface,
             address,
@@ -169,25 +175,28 @@ impl Neighbours {
     }
 
     /// Frees the longest unused of a few entries; what was told stays if anything else can go.
-    fn evict(&mut self) {
+    fn evict(&mut self) -> Evicted {
         let candidates = (0..EVICTION_SCAN).map(|step| (self.hand + step) % self.slots.len());
         let victim = candidates.min_by_key(|slot| (self.slots[*slot].told, self.slots[*slot].used));
         self.hand = (self.hand + EVICTION_SCAN) % self.slots.len();
-        if let Some(victim) = victim {
-            self.vacate(victim as u32);
-        }
+        victim.map_or_else(Vec::new, |victim| self.vacate(victim as u32))
     }
 
     fn vacate(&mut self, slot: u32) -> Vec<Vec<u8>> {
         let neighbour = &mut self.slots[slot as usize];
         let timer = neighbour.timer.take();
-        let waiting = std::mem::take(&mut neighbour.waiting);
         neighbour.state = State::Vacant;
         self.index.remove(&(neighbour.interface, bits(neighbour.address)));
         self.free.push(slot);
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
+        self.take_waiting(slot)
+    }
+
+    fn take_waiting(&mut self, slot: u32) -> Vec<Vec<u8>> {
+        let waiting = std::mem::take(&mut self.slots[slot as usize].waiting);
+        self.waiting -= waiting.len();
         waiting
     }
 
@@ -232,9 +241,10 @@ impl Neighbours {
     /// Keeps a frame until the neighbour answers. Gives it back when enough wait.
     pub fn wait(&mut self, slot: u32, frame: Vec<u8>) -> Result<(), Vec<u8>> {
         let neighbour = &mut self.slots[slot as usize];
-        if neighbour.waiting.len() == MAX_WAITING {
+        if neighbour.waiting.len() == MAX_WAITING || self.waiting == MAX_WAITING_IN_ALL {
             return Err(frame);
         }
+        self.waiting += 1;
         neighbour.waiting.push(frame);
         Ok(())
     }
@@ -280,23 +290,23 @@ impl Neighbours {
         }
         let neighbour = &mut self.slots[slot as usize];
         neighbour.mac = mac;
-        Learned { ready: std::mem::take(&mut neighbour.waiting), changed: !same }
+        Learned { ready: self.take_waiting(slot), changed: !same }
     }
 
-    /// The kernel or another worker knows the address. Returns what waited for it, and whether a slot was taken.
+    /// The kernel or another worker knows the address. Returns what waited for it, and what [`Neighbours::slot`] says.
     pub fn tell(
         &mut self,
         interface: InterfaceId,
         address: IpAddr,
         mac: Mac,
         now: Instant,
-    ) -> (Vec<Vec<u8>>, bool) {
+    ) -> (Vec<Vec<u8>>, Option<Evicted>) {
         let (slot, evicted) = self.slot(interface, address, now);
         self.enter(slot, State::Reachable, now);
         let neighbour = &mut self.slots[slot as usize];
         neighbour.mac = mac;
         neighbour.told = true;
-        (std::mem::take(&mut neighbour.waiting), evicted)
+        (self.take_waiting(slot), evicted)
     }
 
     /// The kernel or another worker no longer knows the address: it must be asked for again. What waits goes on
@@ -330,10 +340,8 @@ impl Neighbours {
                 Due::Solicit(self.ask(slot, State::Probe { tries: tries + 1 }, now))
             }
             State::Incomplete { .. } => {
-                let waiting = std::mem::take(&mut neighbour.waiting);
-                let interface = neighbour.interface;
                 self.enter(slot, State::Unknown, now);
-                Due::Unresolved(interface, waiting)
+                Due::Unresolved(self.take_waiting(slot))
             }
             State::Probe { .. } => {
                 let state = if neighbour.told { State::Reachable } else { State::Unknown };
@@ -389,7 +397,7 @@ mod tests {
         assert!(due(&mut table, 0.9).is_none());
         assert!(matches!(due(&mut table, 1.1), Some(Due::Solicit(_))));
         assert!(matches!(due(&mut table, 2.2), Some(Due::Solicit(_))));
-        assert!(matches!(due(&mut table, 3.3), Some(Due::Unresolved(LINK, waiting)) if waiting == [vec![1]]));
+        assert!(matches!(due(&mut table, 3.3), Some(Due::Unresolved(waiting)) if waiting == [vec![1]]));
         assert!(table.want(slot, at(3.4)).solicit.is_some(), "the next packet begins anew");
     }
 
@@ -468,13 +476,13 @@ mod tests {
     fn a_full_table_gives_up_its_longest_unused() {
         let mut table = table();
         for number in 0..MAX_NEIGHBOURS as u32 {
-            assert!(!table.slot(LINK, host(number), at(0.0)).1);
+            assert!(table.slot(LINK, host(number), at(0.0)).1.is_none());
         }
         for number in 1..EVICTION_SCAN as u32 {
             wanted(&mut table, number, 1.0);
         }
-        assert!(table.slot(LINK, host(90_000), at(2.0)).1);
-        assert!(table.slot(LINK, host(0), at(2.0)).1, "number 0 was the one to go");
+        assert!(table.slot(LINK, host(90_000), at(2.0)).1.is_some());
+        assert!(table.slot(LINK, host(0), at(2.0)).1.is_some(), "number 0 was the one to go");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::checksum::Sum;
 use crate::hash::Key;
 use crate::link;
 use crate::locals::Locals;
-use crate::neighbour::{Claim, Due, Neighbours, Solicit};
+use crate::neighbour::{Claim, Due, Evicted, Neighbours, Solicit};
 use crate::outbox::Outbox;
 use crate::pmtu::PathMtus;
 use crate::route::Routes;
@@ -103,10 +103,16 @@ impl Output {
     pub fn set_neighbour(&mut self, interface: InterfaceId, address: IpAddr, mac: Option<Mac>, now: Instant) {
         let Some(mac) = mac else { return self.neighbours.forget(interface, address, now) };
         let (ready, evicted) = self.neighbours.tell(interface, address, mac, now);
-        if evicted {
+        self.make_room(evicted);
+        self.send_waiting(interface, mac, ready);
+    }
+
+    /// A neighbour had to go: what waited for it dies, and paths that lead to its slot are looked up again.
+    fn make_room(&mut self, evicted: Option<Evicted>) {
+        if let Some(frames) = evicted {
+            frames.into_iter().for_each(|frame| self.lose(frame, Discard::NeighbourEvicted));
             self.invalidate_paths();
         }
-        self.send_waiting(interface, mac, ready);
     }
 
     fn invalidate_paths(&mut self) {
@@ -143,7 +149,7 @@ impl Output {
         while let Some(due) = self.neighbours.poll_due(now, work) {
             match due {
                 Due::Solicit(solicit) => self.solicit(solicit),
-                Due::Unresolved(_, frames) => {
+                Due::Unresolved(frames) => {
                     for frame in frames {
                         self.lose(frame, Discard::NeighbourUnresolved);
                     }
@@ -170,10 +176,11 @@ impl Output {
 
     // ---- paths ----
 
-    /// Makes `path` the current way from `local` to `remote`, if it is not. `only` confines it to one interface.
+    /// Makes `path` the current way to `remote` for a flow of this hash, if it is not. `only` confines it to one
+    /// interface.
     pub fn resolve(
         &mut self,
-        ends: (IpAddr, IpAddr),
+        (remote, hash): (IpAddr, u32),
         only: Option<InterfaceId>,
         path: &mut Path,
         now: Instant,
@@ -181,14 +188,10 @@ impl Output {
         if path.generation == self.generation {
             return Ok(());
         }
-        let (local, remote) = ends;
-        let hop =
-            self.find_route(remote, steer::address_hash(local, remote), only).ok_or(Refused::NoRoute)?;
-        let (slot, evicted) = self.neighbours.slot(hop.0, hop.1, now);
-        if evicted {
-            self.invalidate_paths();
-        }
-        *path = Path { interface: Some(hop.0), neighbour: slot, generation: self.generation };
+        let (interface, next) = self.find_route(remote, hash, only).ok_or(Refused::NoRoute)?;
+        let (slot, evicted) = self.neighbours.slot(interface, next, now);
+        self.make_room(evicted);
+        *path = Path { interface: Some(interface), neighbour: slot, generation: self.generation };
         Ok(())
     }
 
@@ -472,13 +475,14 @@ pub(crate) struct Sink<'a> {
 
 impl SegmentSink for Sink<'_> {
     fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused> {
-        self.output.resolve((local, remote), None, path, self.now)?;
+        self.output.resolve((remote, steer::address_hash(local, remote)), None, path, self.now)?;
         self.output.path_mtu(remote, path, self.now).ok_or(Refused::NoRoute)
     }
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
         let (source, destination) = (segment.local.ip(), segment.remote.ip());
-        self.output.resolve((source, destination), None, path, self.now)?;
+        let hash = steer::address_hash(source, destination);
+        self.output.resolve((destination, hash), None, path, self.now)?;
         let id = path.interface.ok_or(Refused::NoRoute)?;
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;

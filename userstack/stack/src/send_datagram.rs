@@ -69,8 +69,8 @@ impl Stack {
             return Err(UdpError::TooLong);
         }
         let mut path = Path::default();
-        let ends = (bound.ip(), remote.ip());
-        self.output.resolve(ends, only, &mut path, now).map_err(|_| UdpError::Unreachable)?;
+        let hash = steer::flow_hash(bound, remote);
+        self.output.resolve((remote.ip(), hash), only, &mut path, now).map_err(|_| UdpError::Unreachable)?;
         let address = self.source_address(bound.ip(), path.interface, remote.ip())?;
         let port = match bound.port() {
             0 => self.choose_port(socket, address, remote)?,

@@ -1,18 +1,23 @@
 //! One core's stack: the entry points that the worker and the socket crate call. The way of a received packet is in
 //! `input`, that of a sent one in `output`.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 
+use crate::forward::{SessionInfo, table::Sessions};
 use crate::limit::TokenBucket;
 use crate::neighbour::Claim;
 use crate::output::{Output, Sink};
+use crate::reassembly::Reassembly;
 use crate::tcp::engine::{Tcp, TcpConfig};
 use crate::tcp::{
     ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpEvent, TcpInfo, TcpOptions,
 };
 use crate::udp::{Sockets, UdpError, UdpKey};
-use crate::{Config, Discards, Egress, Event, Instant, InterfaceConfig, InterfaceId, Route, hash, steer};
+use crate::{
+    Config, Discard, Discards, Egress, Event, Instant, InterfaceConfig, InterfaceId, Route, hash::Key, steer,
+};
 
 /// ICMP errors sent (Linux: icmp_msgs_per_sec 1000, icmp_msgs_burst 50).
 const ERRORS_PER_SECOND: u32 = 1000;
@@ -20,9 +25,8 @@ const ERRORS_BURST: u32 = 50;
 /// Echo requests answered: more is no measurement but a flood.
 const ECHOES_PER_SECOND: u32 = 50_000;
 const ECHOES_BURST: u32 = 1000;
-
-/// TCP joins when its engine is there: until then nothing listens and nothing connects.
-pub(crate) const TCP_IS_THERE: bool = false;
+/// What fragments may hold of the worker's memory, and at most an eighth of it (Linux: ipfrag_high_thresh, 4 MiB).
+const REASSEMBLY_BYTES: usize = 4 << 20;
 
 /// One core's Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP and TCP.
 #[derive(Debug)]
@@ -31,26 +35,46 @@ pub struct Stack {
     pub(crate) output: Output,
     pub(crate) tcp: Tcp,
     pub(crate) sockets: Sockets,
+    pub(crate) sessions: Sessions,
+    pub(crate) reassembly: Reassembly,
+    pub(crate) steered: VecDeque<Steered>,
     pub(crate) discards: Discards,
     pub(crate) error_limit: TokenBucket,
     pub(crate) echo_limit: TokenBucket,
+    /// Where the search for a session's source port begins.
+    pub(crate) port_key: Key,
+}
+
+/// A reassembled packet of a flow that another worker has: fragments steer by their addresses, the whole steers
+/// again. The worker named gives it to its own [`Stack::handle_steered`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steered {
+    pub worker: u16,
+    pub interface: InterfaceId,
+    /// From Ethernet onwards.
+    pub packet: Vec<u8>,
 }
 
 impl Stack {
     pub fn new(config: Config, now: Instant) -> Self {
+        let reassembly_bytes = REASSEMBLY_BYTES.min(config.memory_budget_bytes / 8);
         let tcp = TcpConfig {
             secret: config.secret,
             ports: config.ports,
             max_flows: config.max_flows,
-            memory_budget_bytes: config.memory_budget_bytes,
+            memory_budget_bytes: config.memory_budget_bytes - reassembly_bytes,
         };
         Self {
             output: Output::new(&config.secret, now),
             tcp: Tcp::new(tcp, now),
-            sockets: Sockets::new(hash::Key::new(&config.secret, 5)),
+            sockets: Sockets::new(Key::new(&config.secret, 5)),
+            sessions: Sessions::new(Key::new(&config.secret, 6), config.max_sessions, now),
+            reassembly: Reassembly::new(Key::new(&config.secret, 7), reassembly_bytes, now),
+            steered: VecDeque::new(),
             discards: Discards::default(),
             error_limit: TokenBucket::new(ERRORS_PER_SECOND, ERRORS_BURST),
             echo_limit: TokenBucket::new(ECHOES_PER_SECOND, ECHOES_BURST),
+            port_key: Key::new(&config.secret, 8),
             config,
         }
     }
@@ -89,7 +113,9 @@ impl Stack {
     }
 
     /// Sessions that were judged under an older version are judged again at their next packet.
-    pub fn set_table_version(&mut self, _version: u64) {}
+    pub fn set_table_version(&mut self, version: u64) {
+        self.sessions.version = version;
+    }
 
     // ---- the turn; `handle_packet` is in `input` ----
 
@@ -97,14 +123,22 @@ impl Stack {
     pub fn handle_timers(&mut self, budget: usize, now: Instant) -> bool {
         let mut work = budget;
         self.output.handle_timers(&mut work, now);
-        let more = TCP_IS_THERE && work > 0 && self.tcp.handle_timers(work, now);
+        self.sessions.handle_timers(&mut work, now);
+        while let Some(fragments) = self.reassembly.poll_expired(now, &mut work) {
+            self.output.late.count_many(Discard::ReassemblyTimeout, fragments);
+        }
+        let more = work > 0 && self.tcp.handle_timers(work, now);
         more || work == 0
     }
 
     /// When the next timer is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let tcp = if TCP_IS_THERE { self.tcp.next_timeout() } else { None };
-        [self.output.neighbours.next_timeout(), tcp].into_iter().flatten().min()
+        let tcp = self.tcp.next_timeout();
+        let sessions = self.sessions.next_timeout();
+        [self.output.neighbours.next_timeout(), sessions, self.reassembly.next_timeout(), tcp]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Writes packets until `budget` is spent or nothing is left; true when more is left.
@@ -113,7 +147,7 @@ impl Stack {
         let mut more = self.output.outbox.transmit(egress, &mut left);
         if left > 0 {
             let mut sink = Sink { output: &mut self.output, egress, now };
-            more |= TCP_IS_THERE && self.tcp.poll_transmit(&mut sink, left, now);
+            more |= self.tcp.poll_transmit(&mut sink, left, now);
             // Requests for neighbours that the segments just wanted.
             more |= self.output.outbox.transmit(egress, &mut left);
         } else {
@@ -123,7 +157,7 @@ impl Stack {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        if TCP_IS_THERE && let Some(event) = self.tcp.poll_event() {
+        if let Some(event) = self.tcp.poll_event() {
             return Some(match event {
                 TcpEvent::Connected(flow) => Event::Connected(flow),
                 TcpEvent::Readable(flow) => Event::Readable(flow),
@@ -152,6 +186,23 @@ impl Stack {
     /// neighbour, for room or for their other fragments.
     pub fn late_discards(&self) -> &Discards {
         &self.output.late
+    }
+
+    /// A reassembled packet that belongs to another worker.
+    pub fn poll_steered(&mut self) -> Option<Steered> {
+        self.steered.pop_front()
+    }
+
+    // ---- datagram sessions ----
+
+    /// All sessions, with what went through them.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionInfo> + '_ {
+        self.sessions.iter()
+    }
+
+    /// The next session that has ended, with its last counters. A bounded number waits to be read.
+    pub fn poll_ended_session(&mut self) -> Option<SessionInfo> {
+        self.sessions.poll_ended()
     }
 
     // ---- TCP, for the socket crate ----

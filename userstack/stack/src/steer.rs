@@ -6,6 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::Chain;
+use crate::header::Header;
+use crate::wire::{protocol, word};
+
 /// Sixteen bits of the symmetric RSS key, repeated over its 40 bytes (Woo and Park, "Scalable TCP Session Monitoring
 /// with Symmetric Receive-side Scaling", 2012). A card is to be given this key.
 pub const KEY_WORD: u16 = 0x6d5a;
@@ -31,6 +35,17 @@ pub fn worker_of(hash: u32, workers: u16) -> u16 {
 /// Whether packets between `local` and `remote` reach this worker.
 pub fn steers_home(local: SocketAddr, remote: SocketAddr, worker: u16, workers: u16) -> bool {
     workers <= 1 || worker_of(flow_hash(local, remote), workers) == worker
+}
+
+/// The worker of a reassembled packet; `None`: whoever has it, keeps it.
+pub(crate) fn whole_packet(packet: &dyn Chain, header: &Header, workers: u16) -> Option<u16> {
+    if workers <= 1 || !matches!(header.protocol, protocol::TCP | protocol::UDP) {
+        return None;
+    }
+    let ports = packet.chunk(0).get(header.transport..header.transport + 4)?;
+    let source = SocketAddr::new(header.source, word(ports, 0));
+    let destination = SocketAddr::new(header.destination, word(ports, 2));
+    Some(worker_of(flow_hash(source, destination), workers))
 }
 
 fn fold_address(address: IpAddr) -> u16 {

@@ -7,17 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{AtListener, Attached, Attachment, RouteView};
+use super::views::{AtListener, Attachment, RouteView};
 use crate::hostname;
 use crate::kind::{Key, Kind};
 use crate::reason::{Reason, Refusal};
 use crate::service::Transport;
 
 /// Routes come oldest first, so whoever already has a place is the older.
-pub(super) fn settle(attached: &mut Attached<'_>) {
-    let winners = service_winners(&attached.routes);
+pub(super) fn settle(routes: &mut [RouteView<'_>]) {
+    let winners = service_winners(routes);
     let mut listeners = BTreeMap::new();
-    for route in &mut attached.routes {
+    for route in routes {
         let key = route.key.clone();
         for parent in &mut route.parents {
             let Ok(attachment) = &mut parent.outcome else { continue };
@@ -51,7 +51,7 @@ fn keep_listeners(
     wanted.retain(|at| {
         let held = holders.entry((gateway, at.listener)).or_default();
         let other = held.iter().find(|(holder, hostnames)| {
-            holder != key && excludes(holder.kind, hostnames, key.kind, &at.hostnames)
+            excludes(holder.kind, hostnames, key.kind, &at.hostnames) && holder != key
         });
         if let Some((holder, _)) = other {
             lost = Some(format!("{holder}, which is older, already has this listener for such requests"));

@@ -34,7 +34,6 @@ pub(crate) struct ListenerView<'a> {
     pub kinds: Vec<Kind>,
     /// Whether `allowedRoutes.kinds` names only kinds that the protocol carries.
     pub resolved: Result<(), Refusal>,
-    pub attached_routes: u32,
 }
 
 impl GatewayView<'_> {
@@ -140,7 +139,7 @@ fn listener(spec: &GatewayListener) -> ListenerView<'_> {
         );
         Err(Refusal::new(Reason::InvalidRouteKinds, message))
     });
-    ListenerView { spec, accepted, conflicted: None, kinds, resolved, attached_routes: 0 }
+    ListenerView { spec, accepted, conflicted: None, kinds, resolved }
 }
 
 /// Listeners of one Gateway conflict where one port would have to speak two protocols, or the same name twice

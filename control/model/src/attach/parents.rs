@@ -1,6 +1,7 @@
 //! One route and its parentRefs: where it may attach, by the specification's checks in their order.
 
-use super::{AtListener, Attachment, GatewayView, ListenerView, ParentView, RouteView};
+use super::gateways::{GatewayView, ListenerView};
+use super::views::{AtListener, Attachment, ParentView, RouteView};
 use crate::gateway::FromNamespaces;
 use crate::hostname;
 use crate::kind::{CORE_GROUP, GATEWAY_GROUP, Kind};

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::draft::Draft;
+use super::rules;
 use super::virtual_hosts::{self, HostGroup};
-use super::{Draft, rules};
-use crate::attach::{Attachment, GatewayView, ParentView, RouteView};
+use crate::attach::GatewayView;
 use crate::defaults::UDP_SESSION_IDLE;
 use crate::service::Transport;
 use crate::table::{GATEWAY_CLASS, Listener, Protocol, RouteTable};
@@ -64,8 +65,8 @@ impl Place<'_> {
         let mut groups = Vec::new();
         for number in self.listeners {
             let mut group = HostGroup::new(self.gateway.listeners[*number].spec.hostname.as_deref());
-            for (route, parent, hostnames) in self.routes_at(draft, *number) {
-                let routes = rules::routes(draft, route, parent.parent, self.port.0);
+            for (here, hostnames) in draft.attached.at_listener(self.index, *number) {
+                let routes = rules::routes(draft, here, self.port.0);
                 group.add(hostnames, &routes);
             }
             groups.push(group);
@@ -77,28 +78,11 @@ impl Place<'_> {
 
     fn l4(&self, draft: &mut Draft<'_>, transport: Transport) -> Option<Protocol> {
         let number = *self.listeners.first()?;
-        let (route, parent, _) = self.routes_at(draft, number).into_iter().next()?;
-        let backends = draft.l4_backends(route, parent)?;
+        let (here, _) = draft.attached.at_listener(self.index, number).into_iter().next()?;
+        let backends = draft.l4_backends(here)?;
         Some(match transport {
             Transport::Tcp => Protocol::Tcp { backends },
             Transport::Udp => Protocol::Udp { backends, idle: UDP_SESSION_IDLE },
         })
     }
-
-    /// The routes at one listener, oldest first, each once.
-    fn routes_at<'d>(&self, draft: &Draft<'d>, number: usize) -> Vec<Here<'d>> {
-        let mut found: Vec<Here<'d>> = Vec::new();
-        for route in &draft.attached.routes {
-            let here = route.parents.iter().find_map(|parent| {
-                let Ok(Attachment::Gateway { gateway, listeners }) = &parent.outcome else { return None };
-                let at = listeners.iter().find(|at| *gateway == self.index && at.listener == number)?;
-                Some((route, parent, at.hostnames.as_slice()))
-            });
-            found.extend(here);
-        }
-        found
-    }
 }
-
-/// A route at a listener: by which parentRef, below which host names.
-type Here<'d> = (&'d RouteView<'d>, &'d ParentView<'d>, &'d [String]);

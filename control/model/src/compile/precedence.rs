@@ -3,12 +3,12 @@
 use std::cmp::Reverse;
 
 use crate::attach::RouteView;
-use crate::route::{GrpcRuleMatch, HttpRuleMatch, PathType, RulePath};
+use crate::route::{GrpcRuleMatch, HttpRuleMatch, MatchType, PathType, RulePath};
 
 /// HTTPRouteRule: an exact path, then the longest prefix, then a method, then the most headers, then the most query
 /// parameters. A regular expression's place is the implementation's choice: between exact and prefix, as in Envoy
-/// Gateway. GRPCRouteRule: the longest service, then the longest method, then the most headers; the two kinds never
-/// meet in one virtual host.
+/// Gateway. GRPCRouteRule: the longest service, then the longest method, then the most headers; regular expressions
+/// after exact names. The two kinds never meet in one virtual host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Specificity {
     path: u8,
@@ -60,8 +60,9 @@ pub(super) fn of_http(entry: &HttpRuleMatch, path: &RulePath) -> Specificity {
 pub(super) fn of_grpc(entry: &GrpcRuleMatch) -> Specificity {
     let length = |text: Option<&String>| text.map_or(0, String::len);
     let method = entry.method.as_ref();
+    let exact = method.is_some_and(|method| method.kind == MatchType::Exact);
     Specificity {
-        path: 0,
+        path: u8::from(exact),
         length: length(method.and_then(|method| method.service.as_ref())),
         method: length(method.and_then(|method| method.method.as_ref())),
         headers: entry.headers.len(),

@@ -1,35 +1,31 @@
 //! Rules of an HTTPRoute or GRPCRoute to routes of the table, each with its rank.
 
+use super::draft::Draft;
+use super::filters;
 use super::precedence::{self, Rank};
-use super::{Draft, referrer};
-use crate::attach::{RouteSpec, RouteView};
-use crate::defaults::REDIRECT_STATUS;
+use crate::attach::{Here, RouteSpec, RouteView};
+use crate::duration::Span;
 use crate::route::{
-    GrpcMethod, GrpcRuleMatch, HeaderModifier, HeaderValue, HttpRuleMatch, MatchType, NamedMatch, ParentRef,
-    PathModifier, PathModifierType, PathType, RouteFilter, RulePath, RuleTimeouts, Scheme,
+    GrpcMethod, GrpcRuleMatch, HttpRuleMatch, MatchType, NamedMatch, PathType, RulePath, RuleTimeouts,
 };
 use crate::table::{
-    HeaderEdit, HttpAction, HttpFilter, HttpMatch, HttpRoute, PathMatch, PathRewrite, Redirect, Timeouts,
-    ValueMatch, ValuePattern, WeightedCluster,
+    HttpAction, HttpFilter, HttpMatch, HttpRoute, PathMatch, Timeouts, ValueMatch, ValuePattern,
+    WeightedCluster,
 };
 
 /// What makes a request gRPC (gRPC over HTTP/2, section Requests): others must not match a GRPCRoute.
 const GRPC_CONTENT_TYPE: &str = r"application/grpc([+;].*)?";
 
-/// All routes of `route` as they are below one parent, whose port is `port`.
-pub(super) fn routes(
-    draft: &mut Draft<'_>,
-    route: &RouteView<'_>,
-    parent: &ParentRef,
-    port: u16,
-) -> Vec<(Rank, HttpRoute)> {
+/// All routes of a route as they are at one place, whose port is `port`.
+pub(super) fn routes(draft: &mut Draft<'_>, here: Here<'_>, port: u16) -> Vec<(Rank, HttpRoute)> {
+    let route = here.route;
     match route.spec {
         RouteSpec::Http(spec) => {
             let mut routes = Vec::new();
             for (index, rule) in spec.rules.iter().enumerate() {
-                let backends = draft.backends(route, parent, &rule.backend_refs);
+                let backends = draft.backends(here, &rule.backend_refs);
                 let filters: Vec<HttpFilter> =
-                    rule.filters.iter().filter_map(|one| filter(one, port)).collect();
+                    rule.filters.iter().filter_map(|one| filters::filter(one, port)).collect();
                 let parts = Parts {
                     action: action(&filters, backends),
                     filters,
@@ -42,9 +38,9 @@ pub(super) fn routes(
         RouteSpec::Grpc(spec) => {
             let mut routes = Vec::new();
             for (index, rule) in spec.rules.iter().enumerate() {
-                let backends = draft.backends(route, parent, &rule.backend_refs);
+                let backends = draft.backends(here, &rule.backend_refs);
                 let filters: Vec<HttpFilter> =
-                    rule.filters.iter().filter_map(|one| filter(one, port)).collect();
+                    rule.filters.iter().filter_map(|one| filters::filter(one, port)).collect();
                 let parts =
                     Parts { action: action(&filters, backends), filters, timeouts: Timeouts::default() };
                 routes.extend(parts.grpc(route, index, &rule.matches));
@@ -174,85 +170,6 @@ fn action(filters: &[HttpFilter], backends: Vec<WeightedCluster>) -> HttpAction 
 /// 0s is no limit (HTTPRouteTimeouts).
 fn timeouts(timeouts: Option<&RuleTimeouts>) -> Timeouts {
     let Some(timeouts) = timeouts else { return Timeouts::default() };
-    let limit =
-        |span: Option<crate::duration::Span>| span.map(|span| span.duration()).filter(|time| !time.is_zero());
+    let limit = |span: Option<Span>| span.map(|span| span.duration()).filter(|time| !time.is_zero());
     Timeouts { request: limit(timeouts.request), backend_request: limit(timeouts.backend_request) }
-}
-
-/// Filters that Ringway does not carry out never come here: their routes are not attached.
-fn filter(filter: &RouteFilter, port: u16) -> Option<HttpFilter> {
-    let Some(redirect) = &filter.request_redirect else { return modifier(filter) };
-    Some(HttpFilter::Redirect(Redirect {
-        scheme: redirect.scheme.map(|scheme| scheme_name(scheme).to_owned()),
-        hostname: redirect.hostname.clone(),
-        path: redirect.path.as_ref().and_then(path_rewrite),
-        port: Some(redirect_port(redirect.port, redirect.scheme, port)),
-        status: redirect.status_code.unwrap_or(REDIRECT_STATUS),
-    }))
-}
-
-/// The filters that may stand beside a backend too.
-pub(super) fn modifier(filter: &RouteFilter) -> Option<HttpFilter> {
-    if let Some(edits) = &filter.request_header_modifier {
-        return Some(HttpFilter::RequestHeaders(edit(edits)));
-    }
-    if let Some(edits) = &filter.response_header_modifier {
-        return Some(HttpFilter::ResponseHeaders(edit(edits)));
-    }
-    let rewrite = filter.url_rewrite.as_ref()?;
-    Some(HttpFilter::Rewrite {
-        hostname: rewrite.hostname.clone(),
-        path: rewrite.path.as_ref().and_then(path_rewrite),
-    })
-}
-
-fn edit(modifier: &HeaderModifier) -> HeaderEdit {
-    let pairs = |list: &[HeaderValue]| {
-        list.iter().map(|header| (header.name.to_ascii_lowercase(), header.value.clone())).collect()
-    };
-    HeaderEdit {
-        set: pairs(&modifier.set),
-        add: pairs(&modifier.add),
-        remove: modifier.remove.iter().map(|name| name.to_ascii_lowercase()).collect(),
-    }
-}
-
-fn path_rewrite(modifier: &PathModifier) -> Option<PathRewrite> {
-    match modifier.kind {
-        PathModifierType::ReplaceFullPath => modifier.replace_full_path.clone().map(PathRewrite::Full),
-        PathModifierType::ReplacePrefixMatch => {
-            modifier.replace_prefix_match.clone().map(PathRewrite::Prefix)
-        }
-    }
-}
-
-fn scheme_name(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    }
-}
-
-/// HTTPRequestRedirectFilter.port: what is given; else the scheme's own; else the listener's.
-fn redirect_port(given: Option<u16>, scheme: Option<Scheme>, listener: u16) -> u16 {
-    given.unwrap_or(match scheme {
-        Some(Scheme::Http) => 80,
-        Some(Scheme::Https) => 443,
-        None => listener,
-    })
-}
-
-/// The problems of the route's backends below this parent, in their order.
-pub(crate) fn unresolved(
-    resources: &crate::resources::Resources,
-    route: &RouteView<'_>,
-    parent: &ParentRef,
-) -> Vec<(String, crate::reason::Refusal)> {
-    let referrer = referrer(route, parent);
-    let backends = route.spec.backends().into_iter();
-    backends
-        .filter_map(|(path, backend)| {
-            crate::backend::resolve(resources, referrer, backend).err().map(|refusal| (path, refusal))
-        })
-        .collect()
 }

@@ -5,17 +5,19 @@
 //! one; a class's name follows from the namespace alone and outlives every other change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use super::draft::Draft;
+use super::rules;
 use super::virtual_hosts::{self, HostGroup};
-use super::{Draft, rules};
-use crate::attach::{Attached, Attachment, ParentView, RouteView};
+use crate::attach::{Attached, Here, PortView};
 use crate::backend::{ClusterRef, Speaks, own_protocol};
 use crate::defaults::UDP_SESSION_IDLE;
 use crate::hostname::ANY;
-use crate::kind::Kind;
+use crate::kind::{Key, Kind};
 use crate::mesh::WorkloadSpec;
 use crate::metadata::Metadata;
-use crate::service::{ServicePort, ServiceSpec, Transport};
+use crate::service::{ServicePort, Transport};
 use crate::table::{
     HttpAction, HttpMatch, HttpRoute, Listener, PathMatch, Protocol, RouteTable, SourceClass, Timeouts,
     VirtualHost, WeightedCluster,
@@ -32,7 +34,7 @@ pub fn consumer_class(namespace: &str) -> String {
 /// Classes for the node's workloads, and the listeners of each.
 pub(super) fn add_for_node(draft: &mut Draft<'_>, node: &str) {
     let attached = draft.attached;
-    let consumers = consumers(attached);
+    let consumers = attached.consumers();
     let mut classes: BTreeMap<Option<&str>, Vec<(&Metadata, &WorkloadSpec)>> = BTreeMap::new();
     for (metadata, workload) in attached.resources.workloads() {
         if workload.node.as_deref() == Some(node) {
@@ -47,7 +49,7 @@ pub(super) fn add_for_node(draft: &mut Draft<'_>, node: &str) {
 }
 
 pub(super) fn add_for_namespace(draft: &mut Draft<'_>, namespace: &str) {
-    let consumer = consumers(draft.attached).get(namespace).copied();
+    let consumer = draft.attached.consumers().get(namespace).copied();
     add_services(draft, consumer);
 }
 
@@ -67,22 +69,15 @@ fn source_class(class: String, workloads: &[(&Metadata, &WorkloadSpec)]) -> Sour
     }
 }
 
-/// Namespaces that have a consumer route.
-fn consumers<'a>(attached: &'a Attached<'_>) -> BTreeSet<&'a str> {
-    let routes = attached.routes.iter().filter(|route| {
-        route.parents.iter().any(|parent| match &parent.outcome {
-            Ok(Attachment::Service { namespace, .. }) => *namespace != route.key.namespace,
-            _ => false,
-        })
-    });
-    routes.map(|route| route.key.namespace.as_str()).collect()
-}
-
 fn add_services(draft: &mut Draft<'_>, consumer: Option<&str>) {
-    let resources = draft.attached.resources;
-    for (metadata, service) in resources.services().filter(|(_, service)| !service.addresses().is_empty()) {
-        for port in &service.ports {
-            let place = Place { metadata, service, port, consumer };
+    let attached = draft.attached;
+    for (metadata, service) in attached.resources.services() {
+        let key = Key::new(Kind::Service, &metadata.namespace, &metadata.name);
+        let addresses = attached.addresses_of(&key, service);
+        // Without an address it cannot be called; it may still be a backend.
+        let ports = if addresses.is_empty() { &[] } else { service.ports.as_slice() };
+        for port in ports {
+            let place = Place { metadata, addresses: &addresses, port, consumer };
             let listener = place.listener(draft);
             draft.table.listeners.insert(listener.name.clone(), listener);
         }
@@ -92,13 +87,10 @@ fn add_services(draft: &mut Draft<'_>, consumer: Option<&str>) {
 /// One port of one Service, as one class sees it.
 struct Place<'a> {
     metadata: &'a Metadata,
-    service: &'a ServiceSpec,
+    addresses: &'a [IpAddr],
     port: &'a ServicePort,
     consumer: Option<&'a str>,
 }
-
-/// A route to this port, and the parentRef by which it is one.
-type Here<'d> = (&'d RouteView<'d>, &'d ParentView<'d>);
 
 impl Place<'_> {
     fn listener(&self, draft: &mut Draft<'_>) -> Listener {
@@ -106,18 +98,18 @@ impl Place<'_> {
         let (owner, routes) = self.routes(draft.attached);
         let protocol = match routes.first() {
             None => self.to_itself(draft),
-            Some((route, _)) if matches!(route.key.kind, Kind::HttpRoute | Kind::GrpcRoute) => {
+            Some(first) if matches!(first.route.key.kind, Kind::HttpRoute | Kind::GrpcRoute) => {
                 self.http(draft, &class_name(owner), &routes)
             }
-            Some((route, parent)) => {
-                let backends = draft.l4_backends(route, parent).unwrap_or_default();
+            Some(first) => {
+                let backends = draft.l4_backends(*first).unwrap_or_default();
                 self.l4(backends)
             }
         };
         Listener {
             name: self.name(&class),
             class,
-            addresses: self.service.addresses(),
+            addresses: self.addresses.to_vec(),
             port: self.port.port,
             protocol,
         }
@@ -140,19 +132,13 @@ impl Place<'_> {
     }
 
     fn routes_of<'d>(&self, attached: &'d Attached<'d>, namespace: &str) -> Vec<Here<'d>> {
-        let mut found: Vec<Here<'d>> = Vec::new();
-        for route in attached.routes.iter().filter(|route| route.key.namespace == namespace) {
-            let here = route.parents.iter().find(|parent| match &parent.outcome {
-                Ok(Attachment::Service { namespace, name, ports }) => {
-                    *namespace == self.metadata.namespace
-                        && *name == self.metadata.name
-                        && ports.contains(&(self.port.port, self.port.protocol))
-                }
-                _ => false,
-            });
-            found.extend(here.map(|parent| (route, parent)));
-        }
-        found
+        attached.at_port(&PortView {
+            namespace: self.metadata.namespace.clone(),
+            service: self.metadata.name.clone(),
+            port: self.port.port,
+            transport: self.port.protocol,
+            routes_of: namespace.to_owned(),
+        })
     }
 
     /// Classes with the same routes to this port share one route table: it has the name of its owner's class.
@@ -160,8 +146,8 @@ impl Place<'_> {
         let name = self.name(owner);
         if !draft.table.routes.contains_key(&name) {
             let mut group = HostGroup::new(None);
-            for (route, parent) in routes {
-                let routes = rules::routes(draft, route, parent.parent, self.port.port);
+            for here in routes {
+                let routes = rules::routes(draft, *here, self.port.port);
                 group.add(&[ANY.to_owned()], &routes);
             }
             let virtual_hosts = virtual_hosts::build(&[group]);

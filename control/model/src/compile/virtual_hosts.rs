@@ -7,11 +7,10 @@
 //! - A request belongs to the listener of the most exact name alone, so that a host of a narrower listener has none of
 //!   a wider listener's routes (listener isolation).
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::precedence::Rank;
-use crate::hostname::{self, ANY};
+use crate::hostname::{self, ANY, Precedence};
 use crate::table::{HttpRoute, VirtualHost};
 
 /// One listener of a port, with its routes below each host name that they share with it.
@@ -36,7 +35,7 @@ impl HostGroup {
 
 /// The virtual hosts of one port, the most exact first.
 pub(super) fn build(groups: &[HostGroup]) -> Vec<VirtualHost> {
-    let mut hosts: BTreeMap<(Reverse<(u8, usize)>, String), Vec<HttpRoute>> = BTreeMap::new();
+    let mut hosts: BTreeMap<(Precedence, String), Vec<HttpRoute>> = BTreeMap::new();
     for group in groups {
         let mut names: BTreeSet<&str> = group.routes.keys().map(String::as_str).collect();
         if groups.len() > 1 {
@@ -50,7 +49,7 @@ pub(super) fn build(groups: &[HostGroup]) -> Vec<VirtualHost> {
                     && hostname::covers(&other.hostname, name)
             });
             if !narrower {
-                let key = (Reverse(hostname::specificity(name)), name.to_owned());
+                let key = (hostname::precedence(name), name.to_owned());
                 hosts.insert(key, routes_of(group, name));
             }
         }
@@ -63,9 +62,9 @@ pub(super) fn build(groups: &[HostGroup]) -> Vec<VirtualHost> {
 /// Every route of the listener that a request to `name` can match, in order.
 fn routes_of(group: &HostGroup, name: &str) -> Vec<HttpRoute> {
     let covering = group.routes.iter().filter(|(other, _)| hostname::covers(other, name));
-    let mut ranked: Vec<(Reverse<(u8, usize)>, &Rank, &HttpRoute)> = covering
+    let mut ranked: Vec<(Precedence, &Rank, &HttpRoute)> = covering
         .flat_map(|(other, routes)| {
-            let width = Reverse(hostname::specificity(other));
+            let width = hostname::precedence(other);
             routes.iter().map(move |(rank, route)| (width, rank, route))
         })
         .collect();

@@ -1,6 +1,7 @@
 //! Filters of HTTPRoute and GRPCRoute.
 
-use super::{Report, names};
+use super::names;
+use super::report::Report;
 use crate::route::{
     FilterType, HeaderModifier, HttpRuleMatch, PathModifier, PathModifierType, PathType, RequestRedirect,
     RouteFilter,

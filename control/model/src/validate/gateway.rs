@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Report, names};
+use super::names;
+use super::report::Report;
 use crate::gateway::{
     FromNamespaces, GatewayAddress, GatewayClassSpec, GatewayListener, GatewaySpec, IP_ADDRESS_TYPE,
     LabelExpression, LabelOperator, LabelSelector,

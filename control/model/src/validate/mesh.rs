@@ -1,6 +1,7 @@
 //! Workload and Node.
 
-use super::{Report, gateway, names};
+use super::report::Report;
+use super::{gateway, names};
 use crate::defaults;
 use crate::mesh::{HealthCheckSpec, NodeSpec, WorkloadPort, WorkloadSpec};
 use crate::service::Transport;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Report, filter, names, rule};
+use super::report::Report;
+use super::{filter, names, rule};
 use crate::kind::GATEWAY_GROUP;
 use crate::route::{
     BackendRef, FilterType, GrpcRouteSpec, GrpcRule, HttpRouteSpec, HttpRule, L4RouteSpec, ParentRef,

@@ -1,6 +1,7 @@
 //! Matches and timeouts of one rule.
 
-use super::{Report, names};
+use super::names;
+use super::report::Report;
 use crate::pattern;
 use crate::route::{
     GrpcMethod, GrpcRuleMatch, HttpRuleMatch, MatchType, NamedMatch, PathType, RulePath, RuleTimeouts,

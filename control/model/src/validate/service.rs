@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Report, gateway, names};
+use super::report::Report;
+use super::{gateway, names};
 use crate::service::{AppProtocol, IpFamily, ServicePort, ServiceSpec, TargetPort, Transport};
 
 /// Kubernetes has no bound; each port is a listener for every source class of every node.

@@ -11,11 +11,11 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 use xds::ads::{Acknowledgement, DeltaStream, Snapshot, StateOfTheWorldStream, StreamError};
 use xds::convert::Audience;
-use xds::envoy::{core, protobuf};
 use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use xds::envoy::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+use xds::envoy::{core, protobuf};
 
 use super::Shared;
 use crate::publish::{View, ViewKey};

@@ -18,6 +18,8 @@ pub(crate) struct ResponseBody<R: Runtime> {
     /// When the whole request must have ended.
     deadline: Option<R::Sleep>,
     flight: Option<Flight<R>>,
+    /// The body has failed; said at the next poll, so that hyper first sends what came before.
+    failed: Option<Fault>,
 }
 
 enum Source<R: Runtime> {
@@ -29,7 +31,7 @@ enum Source<R: Runtime> {
 impl<R: Runtime> ResponseBody<R> {
     pub fn fixed(bytes: Bytes, flight: Option<Flight<R>>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        Self { source: Source::Fixed(bytes), idle: None, deadline: None, flight }
+        Self { source: Source::Fixed(bytes), idle: None, deadline: None, flight, failed: None }
     }
 
     pub fn relay(
@@ -44,7 +46,7 @@ impl<R: Runtime> ResponseBody<R> {
             Carrier::H1(link) => Source::H1 { incoming, link: Some(link) },
             Carrier::H2(slot) => Source::H2 { incoming, _slot: slot },
         };
-        let mut body = Self { source, idle, deadline, flight: Some(flight) };
+        let mut body = Self { source, idle, deadline, flight: Some(flight), failed: None };
         if body.is_end_stream() {
             body.release();
         }
@@ -60,11 +62,14 @@ impl<R: Runtime> ResponseBody<R> {
         }
     }
 
-    fn count(&mut self, fault: Fault) -> Fault {
+    /// hyper drops what it has not sent yet when a body fails: the failure waits one poll.
+    fn fail<T>(&mut self, fault: Fault, cx: &Context<'_>) -> Poll<T> {
         if let Some(flight) = &self.flight {
             flight.client().engine.count(fault);
         }
-        fault
+        self.failed = Some(fault);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -95,6 +100,9 @@ impl<R: Runtime> Body for ResponseBody<R> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
+        if let Some(fault) = this.failed {
+            return Poll::Ready(Some(Err(fault)));
+        }
         match this.source.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(chunk), Some(flight)) = (frame.data_ref(), &mut this.flight) {
@@ -112,13 +120,13 @@ impl<R: Runtime> Body for ResponseBody<R> {
                 this.release();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(this.count(Fault::UpstreamClosed)))),
+            Poll::Ready(Some(Err(_))) => this.fail(Fault::UpstreamClosed, cx),
             Poll::Pending => {
                 if this.deadline.as_mut().is_some_and(|deadline| Pin::new(deadline).poll(cx).is_ready()) {
-                    return Poll::Ready(Some(Err(this.count(Fault::RequestTimeout))));
+                    return this.fail(Fault::RequestTimeout, cx);
                 }
                 match this.idle.as_mut().map(|idle| idle.poll_expired(cx)) {
-                    Some(Poll::Ready(())) => Poll::Ready(Some(Err(this.count(Fault::ResponseBodyIdle)))),
+                    Some(Poll::Ready(())) => this.fail(Fault::ResponseBodyIdle, cx),
                     _ => Poll::Pending,
                 }
             }

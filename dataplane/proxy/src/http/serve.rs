@@ -130,11 +130,16 @@ async fn serve_http2<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<R::Io>, mut
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_send_buf_size(limits.buffer_bytes);
     let mut connection = builder.serve_connection(io, Requests(Rc::clone(&client)));
+    let mut said_goodbye = false;
     poll_fn(|cx| {
         match watch.poll(&client, cx) {
             Notice::None => {}
-            Notice::Drain => Pin::new(&mut connection).graceful_shutdown(),
-            Notice::Idle => return Poll::Ready(()),
+            // GOAWAY was not even read in as long again.
+            Notice::Idle if said_goodbye => return Poll::Ready(()),
+            Notice::Idle | Notice::Drain => {
+                said_goodbye = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
         Pin::new(&mut connection).poll(cx).map(|_| ())
     })
@@ -164,10 +169,13 @@ impl<R: Runtime> Watch<R> {
                 0 => client.engine.runtime.now().since(client.quiet_since.get()),
                 _ => std::time::Duration::ZERO,
             };
-            if quiet >= limit {
+            let due = quiet >= limit;
+            self.idle = client.engine.runtime.sleep(if due { limit } else { limit - quiet });
+            if due {
+                // Polled once more by what the caller does now, which arms the new timer.
+                cx.waker().wake_by_ref();
                 return Notice::Idle;
             }
-            self.idle = client.engine.runtime.sleep(limit - quiet);
         }
         if !self.told && self.ticket.poll_closed(cx) {
             self.told = true;

@@ -9,6 +9,7 @@ mod h1;
 mod h2;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -76,31 +77,35 @@ impl<R: Runtime> Cluster<R> {
     pub fn update(&self, from: &model::table::Cluster, listed: &[model::table::Endpoint]) {
         let protocol_changed = self.settings.get().protocol != from.protocol;
         self.settings.set(settings(from));
-        let mut former = self.endpoints.borrow_mut();
-        let mut kept = Vec::with_capacity(listed.len());
-        for (position, entry) in listed.iter().enumerate() {
-            // Tables mostly list endpoints in the order of the one before.
-            let same = |endpoint: &Rc<Endpoint<R>>| endpoint.address == entry.address;
-            let found = former
-                .get(position)
-                .filter(|endpoint| same(endpoint))
-                .or_else(|| former.iter().find(|endpoint| same(endpoint)));
-            let endpoint = found.cloned().unwrap_or_else(|| Rc::new(Endpoint::new(entry.address)));
+        self.relist(listed);
+        for (endpoint, entry) in self.endpoints.borrow().iter().zip(listed) {
             endpoint.weight.set(entry.weight.max(1));
             endpoint.listed_healthy.set(entry.healthy);
             if protocol_changed {
                 endpoint.close_idle();
             }
-            kept.push(endpoint);
         }
-        let gone: Vec<_> = std::mem::replace(&mut *former, kept);
-        drop(former);
-        let endpoints = self.endpoints.borrow();
-        for endpoint in gone {
-            if !endpoints.iter().any(|kept| Rc::ptr_eq(kept, &endpoint)) {
-                endpoint.retire();
-            }
+    }
+
+    /// Makes the endpoints those of `listed`, in its order. Mostly they are the same as before.
+    fn relist(&self, listed: &[model::table::Endpoint]) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let same =
+            endpoints.iter().map(|endpoint| endpoint.address).eq(listed.iter().map(|entry| entry.address));
+        if same {
+            return;
         }
+        let mut former: HashMap<SocketAddr, Rc<Endpoint<R>>> =
+            endpoints.drain(..).map(|endpoint| (endpoint.address, endpoint)).collect();
+        let mut kept: HashMap<SocketAddr, Rc<Endpoint<R>>> = HashMap::new();
+        for entry in listed {
+            let endpoint = kept.entry(entry.address).or_insert_with(|| {
+                former.remove(&entry.address).unwrap_or_else(|| Rc::new(Endpoint::new(entry.address)))
+            });
+            endpoints.push(Rc::clone(endpoint));
+        }
+        drop(endpoints);
+        former.into_values().for_each(|endpoint| endpoint.retire());
     }
 
     /// No table lists the cluster any more.

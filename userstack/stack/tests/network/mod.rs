@@ -3,12 +3,14 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod packets;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use stack::{
-    Admission, Chain, Config, Contiguous, Egress, FirstDatagram, Forward, Full, Instant, InterfaceConfig, InterfaceId,
-    Offloads, Role, Stack, Verdict,
+    Admission, Chain, Config, Contiguous, Egress, FirstDatagram, Forward, Full, Instant, InterfaceConfig,
+    InterfaceId, Offloads, Role, Stack, Verdict,
 };
 
 /// Everything goes to sockets.
@@ -237,7 +239,12 @@ const LEAST_FIRST_CHUNK: usize = 256;
 
 impl Pieces {
     pub fn new(frame: &[u8], chunk_bytes: usize) -> Self {
-        let (first, rest) = frame.split_at(frame.len().min(chunk_bytes.max(LEAST_FIRST_CHUNK)));
+        Self::cut(frame, chunk_bytes.max(LEAST_FIRST_CHUNK), chunk_bytes)
+    }
+
+    /// The first chunk may end in a header.
+    pub fn cut(frame: &[u8], first_bytes: usize, chunk_bytes: usize) -> Self {
+        let (first, rest) = frame.split_at(frame.len().min(first_bytes));
         Self { first: Contiguous::new(first), rest: rest.chunks(chunk_bytes).map(<[u8]>::to_vec).collect() }
     }
 
