@@ -25,15 +25,16 @@ static TURN: Mutex<()> = Mutex::new(());
 /// `examples/demo`, as one text.
 pub fn demo_resources() -> String {
     let folder = crate::repository().join("examples/demo");
-    let files = ["gateway.yaml", "web.yaml", "media.yaml"];
-    let texts = files
-        .map(|file| fs::read_to_string(folder.join(file)).expect("examples/demo is part of the repository"));
-    texts.join("\n---\n")
+    let entries = fs::read_dir(folder).expect("examples/demo is part of the repository");
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    let texts = paths.iter().map(|path| fs::read_to_string(path).expect("an example can be read"));
+    texts.collect::<Vec<_>>().join("\n---\n")
 }
 
-/// The demo's resources, and an echo service for streams (port 9000) and datagrams (port 7000) at the receiver.
+/// The demo's resources, whose Gateway has a stream's echo at port 9000, and an echo of datagrams at port 7000.
 pub fn lab_resources() -> String {
-    format!("{}\n---\n{}", demo_resources(), include_str!("../resources/echo.yaml"))
+    format!("{}\n---\n{}", demo_resources(), include_str!("../resources/datagrams.yaml"))
 }
 
 /// Where the tables come from.
