@@ -36,8 +36,11 @@ pub fn repository() -> PathBuf {
     tests.parent().expect("the crate `tests` lies in the repository's root").to_owned()
 }
 
-/// One of Ringway's binaries, from the same build as this test.
+/// One of Ringway's binaries: from the same build as this test, or from the folder that `RINGWAY_BIN` names.
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("RINGWAY_BIN") {
+        return Path::new(&folder).join(name);
+    }
     let test = std::env::current_exe().expect("a test knows its own path");
     let profile = test.parent().and_then(Path::parent).expect("a test lies in target/PROFILE/deps");
     let path = profile.join(name);

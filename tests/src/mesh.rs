@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{Lab, Process, binary, eventually};
+use crate::{Lab, Process, binary, eventually, wait_for_port};
 
 /// A data plane in the lab's node, and a control plane beside it unless the tables come from files.
 #[derive(Debug)]
@@ -25,15 +25,16 @@ static TURN: Mutex<()> = Mutex::new(());
 /// `examples/demo`, as one text.
 pub fn demo_resources() -> String {
     let folder = crate::repository().join("examples/demo");
-    let files = ["gateway.yaml", "web.yaml", "media.yaml"];
-    let texts = files
-        .map(|file| fs::read_to_string(folder.join(file)).expect("examples/demo is part of the repository"));
-    texts.join("\n---\n")
+    let entries = fs::read_dir(folder).expect("examples/demo is part of the repository");
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    let texts = paths.iter().map(|path| fs::read_to_string(path).expect("an example can be read"));
+    texts.collect::<Vec<_>>().join("\n---\n")
 }
 
-/// The demo's resources, and an echo service for streams (port 9000) and datagrams (port 7000) at the receiver.
+/// The demo's resources, whose Gateway has a stream's echo at port 9000, and an echo of datagrams at port 7000.
 pub fn lab_resources() -> String {
-    format!("{}\n---\n{}", demo_resources(), include_str!("../resources/echo.yaml"))
+    format!("{}\n---\n{}", demo_resources(), include_str!("../resources/datagrams.yaml"))
 }
 
 /// Where the tables come from.
@@ -50,6 +51,7 @@ const READY_LIMIT: Duration = Duration::from_secs(20);
 const TABLE_LIMIT: Duration = Duration::from_secs(10);
 const ADMIN: &str = "http://127.0.0.1:15000";
 const CONTROL: &str = "127.0.0.1:15010";
+const CONTROL_PORT: u16 = 15_010;
 
 impl Mesh {
     /// Starts Ringway in `lab` and waits until it is ready. `settings` are further lines of the node's configuration.
@@ -147,7 +149,14 @@ fn start_control(lab: &Lab) -> Process {
     let store = lab.directory().join("control");
     fs::create_dir_all(&store).expect("a directory can be made");
     let store = store.to_string_lossy();
-    Process::start(&lab.node, binary("ringway-control"), ["--listen", CONTROL, "--store", &store])
+    let prefixes = ["--service-prefix", "10.96.0.0/16", "--service-prefix", "fd96::/112"];
+    let control = Process::start(
+        &lab.node,
+        binary("ringway-control"),
+        ["--listen", CONTROL, "--data", &store].into_iter().chain(prefixes),
+    );
+    wait_for_port(&lab.node, "127.0.0.1", CONTROL_PORT);
+    control
 }
 
 /// The configuration of `examples/demo-node.yaml`, with this lab's paths and source of tables.

@@ -14,7 +14,7 @@ fn yaml_files(folder: &str) -> Vec<PathBuf> {
 fn every_resource_of_the_examples_is_accepted() {
     let mut files = yaml_files("examples/demo");
     files.extend(yaml_files("examples").into_iter().filter(|path| !path.to_string_lossy().contains("node")));
-    files.push(tests::repository().join("tests/resources/echo.yaml"));
+    files.push(tests::repository().join("tests/resources/datagrams.yaml"));
     assert!(files.len() > 3);
     for path in files {
         let text = fs::read_to_string(&path).unwrap();

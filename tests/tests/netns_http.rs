@@ -96,10 +96,10 @@ fn a_host_that_no_route_names_is_not_found() {
     if !is_root() {
         return;
     }
-    let resources = lab_resources().replace(
-        "kind: HTTPRoute\nmetadata: { name: web }\nspec:\n",
-        "kind: HTTPRoute\nmetadata: { name: web }\nspec:\n  hostnames: [web.example]\n",
-    );
+    let demo = lab_resources();
+    let resources = demo
+        .replace("  rules:\n  - name: testers", "  hostnames: [web.example]\n  rules:\n  - name: testers");
+    assert_ne!(resources, demo);
     let served = serve(Tables::Files(&resources));
     let status =
         |host: &str| {

@@ -157,7 +157,7 @@ fn a_workload_calls_a_service_by_its_address() {
     let mesh = mesh();
     serve(&mesh.lab.media, "10.88.0.13:9000", echo);
     let mut stream =
-        mesh.lab.web_v1.within(|| TcpStream::connect("10.96.0.20:9000")).expect("the service accepts");
+        mesh.lab.web_v1.within(|| TcpStream::connect("10.96.0.14:9000")).expect("the service accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     stream.write_all(b"from a workload").expect("the mesh takes the stream");
     stream.shutdown(Shutdown::Write).expect("our side can be closed");
