@@ -110,6 +110,8 @@ impl Effects {
     pub(crate) const ANSWER_RESET: Self = Self(1 << 8);
     /// A writer waits for buffer memory.
     pub(crate) const STARVED: Self = Self(1 << 9);
+    /// What few segments lead to.
+    pub(crate) const RARE: Self = Self(0b10_1110_1000);
     /// The three that users hear of.
     pub(crate) const EVENTS: Self = Self(0b111);
 
