@@ -20,6 +20,12 @@ mod packet;
 pub mod pcapng;
 mod tap;
 
+/// What the one who attaches needs of the XDP program.
+pub use bpf::{
+    Claim, MapUpdateError, Notice, OwnedPrefix, Redirect, RedirectConfig, Role as RedirectRole,
+    Verdict as RedirectVerdict, VlanSet,
+};
+
 pub use af_xdp::{BoundQueue, Pools, StartError, UmemSet, XskQueuePair};
 pub use capture::{
     Capture, CaptureEnd, CaptureLimits, CaptureReader, CaptureStatus, CaptureTarget, capture_channel,
@@ -95,4 +101,30 @@ pub struct QueueCounters {
     pub nic_tx_invalid: u64,
     /// System calls made to wake the device.
     pub wakeups: u64,
+}
+
+impl<Q: QueuePair + ?Sized> QueuePair for Box<Q> {
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        (**self).receive(burst)
+    }
+
+    fn transmit(&mut self, burst: &mut Burst) {
+        (**self).transmit(burst);
+    }
+
+    fn frame(&mut self) -> Option<Frame> {
+        (**self).frame()
+    }
+
+    fn offloads(&self) -> Offloads {
+        (**self).offloads()
+    }
+
+    fn counters(&mut self) -> QueueCounters {
+        (**self).counters()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (**self).descriptor()
+    }
 }

@@ -25,6 +25,17 @@ pub(crate) struct Path {
     pub generation: u32,
 }
 
+/// What an ICMP error says of a segment of ours.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IcmpError {
+    /// Port or protocol unreachable: nobody listens there (RFC 1122, section 4.2.3.9: hard).
+    Refused,
+    /// Network or host unreachable, time exceeded, parameter problem (soft).
+    Unreachable,
+    /// Fragmentation needed, or packet too big: IP bytes that fit.
+    TooBig { mtu: u16 },
+}
+
 /// Why IP did not take a segment.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
