@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Pattern, assert_accounts_balance, converse, listen, seeds, slow_link};
-use sim::{Address, FaultPlan, HostPair, LinkConfig, PairConfig};
+use sim::{Address, HostPair, LinkConfig, LinkFaults, PairConfig};
 use socket::{Instant, TcpOptions, TcpStream, sleep, spawn, timeout};
 
 const PORT: u16 = 7;
@@ -156,7 +156,7 @@ async fn receive(stream: &TcpStream, mut pattern: Pattern) -> usize {
 #[test]
 fn ten_mebibytes_each_way_arrive_exactly_over_a_clean_link() {
     for family in Address::BOTH {
-        let mut pair = HostPair::new(1, slow_link(FaultPlan::NONE));
+        let mut pair = HostPair::new(1, slow_link(LinkFaults::NONE));
         exchange(&mut pair, 1, family, Exchange::both_ways(10 * MIB));
         assert!(pair.network.now() < Instant::from_nanos(1_000_000_000), "{:?}", pair.network);
     }
@@ -164,7 +164,7 @@ fn ten_mebibytes_each_way_arrive_exactly_over_a_clean_link() {
 
 /// 5% loss on each of two links, reordering and duplication.
 fn rough(seed: u64, len: Exchange) {
-    let mut pair = HostPair::new(seed, slow_link(FaultPlan::ROUGH));
+    let mut pair = HostPair::new(seed, slow_link(LinkFaults::ROUGH));
     exchange(&mut pair, seed, family_of(seed), len);
 }
 
@@ -185,7 +185,7 @@ fn ten_mebibytes_arrive_exactly_under_loss_reordering_and_duplication_odd_seeds(
 #[test]
 fn bytes_arrive_exactly_whatever_faults_the_seed_draws() {
     for seed in seeds(SEEDS) {
-        let mut pair = HostPair::new(seed, slow_link(FaultPlan::from_seed(seed)));
+        let mut pair = HostPair::new(seed, slow_link(LinkFaults::from_seed(seed)));
         exchange(&mut pair, seed, family_of(seed), Exchange::both_ways(MIB / 4));
     }
 }
@@ -197,7 +197,7 @@ fn family_of(seed: u64) -> Address {
 #[test]
 fn a_seed_gives_the_same_trace_twice() {
     let run = |seed| {
-        let mut pair = HostPair::new(seed, slow_link(FaultPlan::ROUGH));
+        let mut pair = HostPair::new(seed, slow_link(LinkFaults::ROUGH));
         exchange(&mut pair, seed, Address::V4, Exchange::both_ways(MIB));
         pair.network.trace().hash()
     };
@@ -256,7 +256,7 @@ async fn fill(remote: std::net::SocketAddr, filled: Rc<Cell<usize>>) {
 #[test]
 fn a_reader_that_wakes_up_after_a_stall_gets_every_byte() {
     let len = 4 * MIB;
-    let mut pair = HostPair::new(9, slow_link(FaultPlan::ROUGH));
+    let mut pair = HostPair::new(9, slow_link(LinkFaults::ROUGH));
     let remote = pair.server_socket(Address::V6, PORT);
     let pattern = Pattern::new(9);
     let sent = pattern.clone();
@@ -291,7 +291,7 @@ fn a_narrow_hop_teaches_both_hosts_the_path_mtu() {
 
 /// An upload of ten mebibytes that `disturb` meets 20 ms after its begin.
 fn disturbed(seed: u64, disturb: impl FnOnce(&mut HostPair)) {
-    let mut pair = HostPair::new(seed, slow_link(FaultPlan::NONE));
+    let mut pair = HostPair::new(seed, slow_link(LinkFaults::NONE));
     let remote = pair.server_socket(Address::V4, PORT);
     let pattern = Pattern::new(seed);
     let (sent, received) = (pattern.clone(), Rc::new(Cell::new(0)));
@@ -316,10 +316,10 @@ fn disturbed(seed: u64, disturb: impl FnOnce(&mut HostPair)) {
 #[test]
 fn an_outage_of_the_link_delays_the_bytes_and_loses_none() {
     disturbed(7, |pair| {
-        let down = FaultPlan { loss_ppm: 1_000_000, ..FaultPlan::NONE };
+        let down = LinkFaults { loss_ppm: 1_000_000, ..LinkFaults::NONE };
         pair.network.set_link("server", &slow_link(down));
         pair.network.run_for(Duration::from_secs(20));
-        pair.network.set_link("server", &slow_link(FaultPlan::NONE));
+        pair.network.set_link("server", &slow_link(LinkFaults::NONE));
     });
 }
 
