@@ -26,7 +26,11 @@ async fn serve_echo(family: Address) {
             loop {
                 match stream.read(&mut buffer).await {
                     Ok(0) | Err(_) => return,
-                    Ok(len) => stream.write_all(&buffer[..len]).await.expect("the client reads"),
+                    Ok(len) => {
+                        if stream.write_all(&buffer[..len]).await.is_err() {
+                            return;
+                        }
+                    }
                 }
             }
         });
@@ -203,6 +207,55 @@ fn a_seed_gives_the_same_trace_twice() {
     };
     assert_eq!(run(11), run(11));
     assert_ne!(run(11), run(12));
+}
+
+/// Connections that come and go at once under the seed's faults; some end in order, some are aborted, some dropped with
+/// bytes unread. Whatever happens to a connection, its tasks end, and those that end in order have every byte.
+#[test]
+fn connections_that_come_and_go_under_faults_leave_nothing_behind() {
+    for seed in seeds(SEEDS) {
+        let family = family_of(seed);
+        let mut pair = HostPair::new(seed, slow_link(LinkFaults::from_seed(seed)));
+        let remote = pair.server_socket(family, PORT);
+        let listener = pair.server.borrow_mut().spawn(serve_echo(family));
+        let whole = Rc::new(Cell::new(0));
+        for number in 0..COMERS {
+            pair.client.borrow_mut().spawn(come_and_go(remote, number, Rc::clone(&whole)));
+        }
+        let (client, server) = (Rc::clone(&pair.client), Rc::clone(&pair.server));
+        let ended = pair.network.run_until(Duration::from_secs(900), || {
+            client.borrow_mut().core().tasks() == 0 && server.borrow_mut().core().tasks() == 1
+        });
+        assert!(ended, "seed {seed}: tasks are left: {:?} {:?}", pair.client, pair.server);
+        assert_eq!(whole.get(), COMERS.div_ceil(3), "seed {seed}");
+        assert_accounts_balance(&pair);
+        assert!(pair.server.borrow_mut().core().abort(listener));
+    }
+}
+
+const COMERS: u64 = 30;
+
+async fn come_and_go(remote: std::net::SocketAddr, number: u64, whole: Rc<Cell<u64>>) {
+    sleep(Duration::from_millis(socket::random() % 500)).await;
+    let options = TcpOptions { connect_timeout: Duration::from_secs(120), ..TcpOptions::default() };
+    let stream = TcpStream::connect(remote, None, options).await.expect("the server listens");
+    let message: Vec<u8> = (0..1 + socket::random() % 20_000).map(|index| (index + number) as u8).collect();
+    match number % 3 {
+        0 => {
+            echo(&stream, &message).await;
+            stream.shutdown();
+            assert_eq!(stream.read(&mut [0; 8]).await.expect("the server ends in order"), 0);
+            whole.set(whole.get() + 1);
+        }
+        1 => {
+            stream.write_all(&message).await.expect("the server reads");
+            stream.abort();
+        }
+        _ => {
+            stream.write_all(&message).await.expect("the server reads");
+            let _some = stream.read(&mut [0; 1]).await.expect("the server answers");
+        }
+    }
 }
 
 #[test]
