@@ -1,7 +1,5 @@
 //! Attaching to devices: one XDP program each, one queue pair for each worker that a queue is left for.
 
-use std::net::IpAddr;
-
 use nic::{
     BoundQueue, Claim, Notice, OpenRequest, OwnedPrefix, Pools, QueueAssignment, QueuePair, Redirect, RedirectConfig,
     RedirectRole, RedirectVerdict, UmemSet, VlanSet,
@@ -135,16 +133,19 @@ fn redirect_config(device: &Device) -> RedirectConfig {
     RedirectConfig { role, vlans: tags.fold(vlans, |set, &tag| set.with(tag)) }
 }
 
-/// Everything that is ours on the device: addresses whole, intercepted prefixes by TCP and UDP.
+/// Everything that is ours on the device: its addresses, what it intercepts by TCP and UDP, and the mesh addresses of
+/// every uplink, from which we speak to workloads and which their answers come back to.
 fn owned(plan: &Plan, device: usize) -> Vec<OwnedPrefix> {
-    let mut owned = Vec::new();
-    for logical in plan.on_device(device) {
-        owned.extend(logical.config.addresses.iter().map(|&(address, _): &(IpAddr, u8)| OwnedPrefix::address(address)));
-        owned.extend(logical.config.intercepted.iter().map(|prefix| OwnedPrefix {
-            address: prefix.address,
-            len: prefix.len,
-            claim: Claim::Transport,
-        }));
-    }
+    let uplinks = plan.interfaces.iter().filter(|logical| logical.config.role == Role::Uplink);
+    let here = plan.on_device(device);
+    let mut owned: Vec<OwnedPrefix> = uplinks
+        .chain(here.clone())
+        .flat_map(|logical| logical.config.addresses.iter().map(|&(address, _len)| OwnedPrefix::address(address)))
+        .collect();
+    owned.extend(here.flat_map(|logical| &logical.config.intercepted).map(|prefix| OwnedPrefix {
+        address: prefix.address,
+        len: prefix.len,
+        claim: Claim::Transport,
+    }));
     owned
 }

@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// Logical interfaces that lie on a device.
-    pub fn on_device(&self, device: usize) -> impl Iterator<Item = &Logical> {
+    pub fn on_device(&self, device: usize) -> impl Iterator<Item = &Logical> + Clone {
         self.interfaces.iter().filter(move |logical| logical.devices.contains(&device))
     }
 

@@ -1,13 +1,11 @@
 //! Where tables come from: a directory of resources, or the control plane.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
 
-use model::compile::{HealthView, compile};
+
 use model::table::Table;
-use model::{Kind, Resource, Resources, ServicePrefixes, Spec, allocate};
+use model::{HealthView, Resources, ServicePrefixes, compile};
 use tokio::sync::watch;
 use xds::proto::node::{Build, Interface, NodeReport, Queue};
 
@@ -27,7 +25,9 @@ pub fn from_directory(directory: &Path, config: &NodeConfig) -> Result<Table, St
         resources.extend(read);
     }
     let mut resources: Resources = resources.into_iter().collect();
-    give_addresses(&mut resources, config)?;
+    // Without a control plane Services get their addresses here: the same files always give the same ones.
+    let prefixes = service_prefixes(config)?;
+    model::assign(&mut resources, &prefixes).map_err(|error| StartError::Resources(error.to_string()))?;
     let mut table = compile(&resources, &config.node, &HealthView::default());
     table.version = 1;
     Ok(table)
@@ -47,22 +47,6 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, StartError> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Without a control plane, Services get their addresses here; the same files always give the same ones.
-fn give_addresses(resources: &mut Resources, config: &NodeConfig) -> Result<(), StartError> {
-    let prefixes = service_prefixes(config)?;
-    let services: Vec<Resource> = resources.of_kind(Kind::Service).cloned().collect();
-    let mut taken: BTreeSet<IpAddr> = resources.services().flat_map(|(_, spec)| spec.addresses()).collect();
-    for mut service in services {
-        let key = service.key();
-        let Spec::Service(spec) = &mut service.spec else { continue };
-        let given = allocate(&key, spec, &taken, &prefixes).map_err(|error| StartError::Resources(error.to_string()))?;
-        spec.cluster_ips = spec.addresses().into_iter().chain(given.iter().copied()).collect();
-        taken.extend(given);
-        resources.insert(service);
-    }
-    Ok(())
 }
 
 fn service_prefixes(config: &NodeConfig) -> Result<ServicePrefixes, StartError> {
