@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use socket::Instant;
@@ -85,7 +85,13 @@ impl<R: Runtime> H1<R> {
             .await
         };
         match answered {
-            Ok(response) => Ok((response, self)),
+            Ok(response) => {
+                if !response.body().is_end_stream() {
+                    // Asking for the body wakes whoever drove last. That would be this very task, once for nothing.
+                    let _ = self.poll_drive(&mut Context::from_waker(Waker::noop()));
+                }
+                Ok((response, self))
+            }
             Err(mut failure) => {
                 let unsent = failure.take_message();
                 Err(Unanswered { fault: classify(failure.error()), unsent })
