@@ -85,7 +85,9 @@ impl LinkEnd {
 /// # Panics
 /// When they are longer than the longest chain: no IP packet is.
 pub(crate) fn packet_of(slices: &[&[u8]]) -> Packet {
-    let mut packet = Packet::new(Frame::heap(FRAME_BYTES));
+    // No larger than it needs to be: clearing 4 KiB costs more than carrying most packets.
+    let len: usize = slices.iter().map(|slice| slice.len()).sum();
+    let mut packet = Packet::new(Frame::heap(len.min(FRAME_BYTES)));
     for slice in slices {
         let mut rest = *slice;
         while !rest.is_empty() {

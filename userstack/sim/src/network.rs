@@ -33,6 +33,10 @@ impl<N: Node> Node for std::rc::Rc<std::cell::RefCell<N>> {
     }
 }
 
+/// Names a node of a network.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct NodeNumber(usize);
+
 /// Nodes and links on one virtual clock.
 pub struct Network {
     seed: u64,
@@ -84,8 +88,14 @@ impl Network {
     }
 
     /// Nodes take their turns in the order in which they were added.
-    pub fn add(&mut self, node: impl Node + 'static) {
+    pub fn add(&mut self, node: impl Node + 'static) -> NodeNumber {
         self.nodes.push(Seat { node: Box::new(node), free_at: Instant::ZERO });
+        NodeNumber(self.nodes.len() - 1)
+    }
+
+    /// A node takes no turn for `duration`, as when its core is taken away; packets wait in its rings.
+    pub fn stall(&mut self, node: NodeNumber, duration: Duration) {
+        self.nodes[node.0].free_at = self.now + duration;
     }
 
     pub fn now(&self) -> Instant {
@@ -218,6 +228,20 @@ mod tests {
         assert!(network.run_until(Duration::from_secs(1), || received.get() == 10));
         assert!(network.now() < Instant::ZERO + Duration::from_millis(11));
         assert!(!network.run_until(Duration::from_millis(5), || received.get() == 100));
+    }
+
+    #[test]
+    fn a_stalled_node_takes_no_turn_until_its_time_is_over() {
+        let mut network = Network::new(1);
+        let (left, right) = network.link("link", LinkConfig::default());
+        let received = Rc::new(Cell::new(0));
+        network.add(Ticker { end: left, next: Instant::ZERO, received: Rc::default() });
+        let node = network.add(Ticker { end: right, next: Instant::ZERO, received: Rc::clone(&received) });
+        network.stall(node, Duration::from_millis(100));
+        network.run_for(Duration::from_millis(99));
+        assert_eq!(received.get(), 0);
+        network.run_for(Duration::from_millis(2));
+        assert!(received.get() >= 99);
     }
 
     /// Wants its turn at once, always.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use stack::{Config, InterfaceConfig, InterfaceId, Prefix, Role, Route};
 
-use crate::{Host, LinkConfig, LinkEnd, Network, Random, Router};
+use crate::{Host, LinkConfig, LinkEnd, Network, NodeNumber, Random, Router};
 
 /// Which family a test speaks.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,20 @@ pub struct HostPair {
     pub client: Rc<RefCell<Host>>,
     pub server: Rc<RefCell<Host>>,
     pub router: Rc<RefCell<Router>>,
+    pub client_number: NodeNumber,
+    pub server_number: NodeNumber,
+}
+
+/// What a [`HostPair`] is made of. Default: fast links, the stack's default limits.
+#[derive(Clone, Debug, Default)]
+pub struct PairConfig {
+    /// What both links are like; they are named "client" and "server".
+    pub link: LinkConfig,
+    /// Limits of the stacks. The secrets are replaced by ones from the seed.
+    pub client: Config,
+    pub server: Config,
+    /// The router's MTU towards both hosts, where it is less than the links': the hosts learn it by ICMP.
+    pub router_mtu: Option<u16>,
 }
 
 const INTERFACE: InterfaceId = InterfaceId(0);
@@ -43,25 +57,25 @@ const END_HOST: u8 = 2;
 impl HostPair {
     /// Both links are like `link`; the hosts have the stack's default limits.
     pub fn new(seed: u64, link: LinkConfig) -> Self {
-        Self::with_config(seed, link, Config::default())
+        Self::with(seed, PairConfig { link, ..PairConfig::default() })
     }
 
-    /// As [`HostPair::new`], with the stacks' limits from `config`. Its secret is replaced by one from the seed.
-    pub fn with_config(seed: u64, link: LinkConfig, config: Config) -> Self {
+    pub fn with(seed: u64, config: PairConfig) -> Self {
         let mut network = Network::new(seed);
         let router = Rc::new(RefCell::new(Router::new()));
-        let mut join = |subnet: u8, name: &str| {
+        let link = config.link;
+        let mut join = |subnet: u8, name: &str, stack: Config| {
             let (near, far) = network.link(name, link.clone());
-            join_router(&router, subnet, far, link.mtu);
+            join_router(&router, subnet, far, config.router_mtu.unwrap_or(link.mtu));
             let seed = Random::for_stream(seed, 0x0100 + u64::from(subnet)).next();
-            Rc::new(RefCell::new(host(seed, subnet, near, link.mtu, config.clone())))
+            Rc::new(RefCell::new(host(seed, subnet, near, link.mtu, stack)))
         };
-        let client = join(CLIENT, "client");
-        let server = join(SERVER, "server");
-        network.add(Rc::clone(&client));
+        let client = join(CLIENT, "client", config.client);
+        let server = join(SERVER, "server", config.server);
+        let client_number = network.add(Rc::clone(&client));
         network.add(Rc::clone(&router));
-        network.add(Rc::clone(&server));
-        Self { network, client, server, router }
+        let server_number = network.add(Rc::clone(&server));
+        Self { network, client, server, router, client_number, server_number }
     }
 
     pub fn client_address(&self, family: Address) -> IpAddr {
@@ -118,6 +132,7 @@ fn host(seed: u64, subnet: u8, end: LinkEnd, mtu: u16, config: Config) -> Host {
             (address(Address::V6, subnet, END_HOST), 64),
         ],
         intercepted: Vec::new(),
+        unfinished_receive_checksum: false,
     };
     host.attach(interface, end);
     host.set_routes(&[

@@ -33,6 +33,12 @@ pub(crate) fn of_connect(error: ConnectError) -> io::Error {
 pub(crate) fn of_udp(error: UdpError) -> io::Error {
     match error {
         UdpError::InUse => io::Error::from(io::ErrorKind::AddrInUse),
+        UdpError::TooMany => {
+            io::Error::new(io::ErrorKind::QuotaExceeded, "the worker's limit of UDP sockets is reached")
+        }
+        UdpError::PortsExhausted => {
+            io::Error::new(io::ErrorKind::AddrNotAvailable, "every source port towards the remote is taken")
+        }
         UdpError::Closed => io::Error::from(io::ErrorKind::NotConnected),
         UdpError::Unreachable => io::Error::from(io::ErrorKind::HostUnreachable),
         UdpError::TooLong => io::Error::new(io::ErrorKind::InvalidInput, "longer than one IP packet carries"),

@@ -32,6 +32,9 @@ pub struct InterfaceConfig {
     /// Prefixes whose TCP and UDP is taken here whatever the address (workload interfaces: service and workload
     /// prefixes).
     pub intercepted: Vec<Prefix>,
+    /// What its queue pairs promise ([`Offloads`](crate::Offloads)): a received checksum that is the folded
+    /// pseudo-header sum alone is accepted (the neighbour is a veth on this host), not a wrong one.
+    pub unfinished_receive_checksum: bool,
 }
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +44,10 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    pub fn new(address: IpAddr, len: u8) -> Self {
+        Self { address, len }
+    }
+
     pub const ANY_V4: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 0 };
     pub const ANY_V6: Self = Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), len: 0 };
 

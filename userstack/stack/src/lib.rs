@@ -6,24 +6,51 @@
 //! through [`Chain`] and writes new packets through [`Egress`].
 #![forbid(unsafe_code)]
 
+mod arp;
 pub mod chain;
+mod checksum;
+pub mod config;
+mod datagram;
 pub mod discard;
 pub mod egress;
+mod error;
+pub mod event;
 pub mod forward;
+mod hash;
+mod header;
+mod icmp;
+mod input;
 pub mod interface;
 mod keys;
+mod ipv4;
+mod ipv6;
+mod limit;
+mod link;
+mod locals;
+mod ndp;
+mod neighbour;
+mod outbox;
+mod output;
+mod pmtu;
+mod reassembly;
+mod route;
+mod send_datagram;
 pub mod stack;
+pub mod steer;
 pub mod tcp;
 pub mod time;
 pub mod udp;
 pub mod wheel;
+mod wire;
 
-pub use chain::Chain;
+pub use chain::{Chain, Contiguous};
+pub use config::Config;
 pub use discard::{Discard, Discards};
 pub use egress::{Egress, Full, Offloads};
-pub use forward::{Admission, FirstDatagram, Forward, Rewrite};
+pub use event::{Event, Verdict};
+pub use forward::{Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionInfo, Traffic};
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
-pub use stack::{Config, Event, Stack, Verdict};
+pub use stack::{Stack, Steered};
 pub use tcp::{ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions};
 pub use time::Instant;
 pub use udp::{UdpError, UdpKey};

@@ -1,102 +1,98 @@
-//! One core's stack: the entry points that the worker and the socket crate call.
+//! One core's stack: the entry points that the worker and the socket crate call. The way of a received packet is in
+//! `input`, that of a sent one in `output`.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 
+use crate::forward::{SessionInfo, table::Sessions};
+use crate::limit::TokenBucket;
+use crate::neighbour::Claim;
+use crate::output::{Output, Sink};
+use crate::reassembly::Reassembly;
+use crate::tcp::engine::{Tcp, TcpConfig};
 use crate::tcp::{
-    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions,
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpEvent, TcpInfo, TcpOptions,
 };
-use crate::udp::{UdpError, UdpKey};
-use crate::{Admission, Chain, Discard, Discards, Egress, Instant, InterfaceConfig, InterfaceId, Route};
+use crate::udp::{Sockets, UdpError, UdpKey};
+use crate::{
+    Config, Discard, Discards, Egress, Event, Instant, InterfaceConfig, InterfaceId, Route, hash::Key, steer,
+};
 
-/// What became of a received packet.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Used up here: delivered, answered or learned from. The caller drops the frames.
-    Consumed,
-    /// Rewritten in place: the caller transmits it on that interface.
-    Forward(InterfaceId),
-    /// Died, and counted under that reason. The caller drops the frames.
-    Discarded(Discard),
-}
-
-/// Something a task may be waiting for. Level-triggered by the next call, told once a change.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A connect ended, well or badly: write or read says which.
-    Connected(FlowKey),
-    /// Bytes, end of stream or an error can be read.
-    Readable(FlowKey),
-    /// Room in the send buffer, or an error.
-    Writable(FlowKey),
-    /// A connection waits to be accepted.
-    Acceptable(ListenerKey),
-    DatagramReadable(UdpKey),
-    DatagramWritable(UdpKey),
-    /// ARP or NDP taught a neighbour: other workers should know.
-    NeighbourLearned {
-        interface: InterfaceId,
-        address: IpAddr,
-        mac: [u8; 6],
-    },
-}
-
-/// Limits and secrets of one stack.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Seeds ISNs, cookies, source ports and hash tables. The same key and inputs give the same packets.
-    pub secret: [u8; 32],
-    /// Source ports that the stack may choose: `first..=last`.
-    pub ports: (u16, u16),
-    /// Which worker this is and of how many: a source port is chosen so that the return flow steers here.
-    pub worker: u16,
-    pub workers: u16,
-    pub max_flows: usize,
-    pub max_sessions: usize,
-    /// Bytes that all TCP buffers and reassembly of this worker may hold.
-    pub memory_budget_bytes: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            secret: [0; 32],
-            ports: (32_768, 60_999),
-            worker: 0,
-            workers: 1,
-            max_flows: 1 << 20,
-            max_sessions: 1 << 16,
-            memory_budget_bytes: 1 << 30,
-        }
-    }
-}
+/// ICMP errors sent (Linux: icmp_msgs_per_sec 1000, icmp_msgs_burst 50).
+const ERRORS_PER_SECOND: u32 = 1000;
+const ERRORS_BURST: u32 = 50;
+/// Echo requests answered: more is no measurement but a flood.
+const ECHOES_PER_SECOND: u32 = 50_000;
+const ECHOES_BURST: u32 = 1000;
+/// What fragments may hold of the worker's memory, and at most an eighth of it (Linux: ipfrag_high_thresh, 4 MiB).
+const REASSEMBLY_BYTES: usize = 4 << 20;
 
 /// One core's Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP and TCP.
 #[derive(Debug)]
 pub struct Stack {
-    config: Config,
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+    pub(crate) tcp: Tcp,
+    pub(crate) sockets: Sockets,
+    pub(crate) sessions: Sessions,
+    pub(crate) reassembly: Reassembly,
+    pub(crate) steered: VecDeque<Steered>,
+    pub(crate) discards: Discards,
+    pub(crate) error_limit: TokenBucket,
+    pub(crate) echo_limit: TokenBucket,
+    /// Where the search for a session's source port begins.
+    pub(crate) port_key: Key,
 }
 
-#[expect(clippy::todo, unused_variables, reason = "skeleton")]
+/// A reassembled packet of a flow that another worker has: fragments steer by their addresses, the whole steers
+/// again. The worker named gives it to its own [`Stack::handle_steered`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steered {
+    pub worker: u16,
+    pub interface: InterfaceId,
+    /// From Ethernet onwards.
+    pub packet: Vec<u8>,
+}
+
 impl Stack {
     pub fn new(config: Config, now: Instant) -> Self {
-        Self { config }
+        let reassembly_bytes = REASSEMBLY_BYTES.min(config.memory_budget_bytes / 8);
+        let tcp = TcpConfig {
+            secret: config.secret,
+            ports: config.ports,
+            max_flows: config.max_flows,
+            memory_budget_bytes: config.memory_budget_bytes - reassembly_bytes,
+        };
+        Self {
+            output: Output::new(&config.secret, now),
+            tcp: Tcp::new(tcp, now),
+            sockets: Sockets::new(Key::new(&config.secret, 5)),
+            sessions: Sessions::new(Key::new(&config.secret, 6), config.max_sessions, now),
+            reassembly: Reassembly::new(Key::new(&config.secret, 7), reassembly_bytes, now),
+            steered: VecDeque::new(),
+            discards: Discards::default(),
+            error_limit: TokenBucket::new(ERRORS_PER_SECOND, ERRORS_BURST),
+            echo_limit: TokenBucket::new(ECHOES_PER_SECOND, ECHOES_BURST),
+            port_key: Key::new(&config.secret, 8),
+            config,
+        }
     }
 
     // ---- configuration, by the worker at a table or link change ----
 
     /// Adds an interface, or replaces the one with that id (addresses, MTU or MAC changed).
-    pub fn set_interface(&mut self, interface: InterfaceConfig, now: Instant) {
-        todo!()
+    pub fn set_interface(&mut self, interface: InterfaceConfig, _now: Instant) {
+        self.output.set_interface(interface);
     }
 
-    pub fn remove_interface(&mut self, interface: InterfaceId, now: Instant) {
-        todo!()
+    pub fn remove_interface(&mut self, interface: InterfaceId, _now: Instant) {
+        self.output.remove_interface(interface);
     }
 
     /// The whole routing table, replacing the former. On-link prefixes of interface addresses are implied.
     pub fn set_routes(&mut self, routes: &[Route]) {
-        todo!()
+        self.output.set_routes(routes);
     }
 
     /// A neighbour that the kernel or another worker knows. `None`: forget it.
@@ -107,64 +103,122 @@ impl Stack {
         mac: Option<[u8; 6]>,
         now: Instant,
     ) {
-        todo!()
+        self.output.set_neighbour(interface, address, mac, now);
+    }
+
+    /// Somebody on the link announced that `address` is at `mac`, in a frame that the kernel got (gratuitous ARP, an
+    /// unsolicited advertisement). Moves a neighbour that is in use, never makes one.
+    pub fn neighbour_announced(&mut self, interface: InterfaceId, address: IpAddr, mac: [u8; 6], now: Instant) {
+        self.output.claim(interface, address, mac, Claim::Notice { overrides: true }, now);
     }
 
     /// Sessions that were judged under an older version are judged again at their next packet.
     pub fn set_table_version(&mut self, version: u64) {
-        todo!()
+        self.sessions.version = version;
     }
 
-    // ---- the turn ----
-
-    /// A packet arrived on `interface` (its VLAN tag, if any, still on).
-    pub fn handle_packet(
-        &mut self,
-        interface: InterfaceId,
-        packet: &mut dyn Chain,
-        admission: &mut dyn Admission,
-        now: Instant,
-    ) -> Verdict {
-        todo!()
-    }
+    // ---- the turn; `handle_packet` is in `input` ----
 
     /// Fires at most `budget` due timers; true when more are due.
     pub fn handle_timers(&mut self, budget: usize, now: Instant) -> bool {
-        todo!()
+        let mut work = budget;
+        self.output.handle_timers(&mut work, now);
+        self.sessions.handle_timers(&mut work, now);
+        while let Some(fragments) = self.reassembly.poll_expired(now, &mut work) {
+            self.output.late.count_many(Discard::ReassemblyTimeout, fragments);
+        }
+        let more = work > 0 && self.tcp.handle_timers(work, now);
+        more || work == 0
     }
 
     /// When the next timer is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let tcp = self.tcp.next_timeout();
+        let sessions = self.sessions.next_timeout();
+        [self.output.neighbours.next_timeout(), sessions, self.reassembly.next_timeout(), tcp]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Writes packets until `budget` is spent or nothing is left; true when more is left.
     pub fn poll_transmit(&mut self, egress: &mut dyn Egress, budget: usize, now: Instant) -> bool {
-        todo!()
+        let mut left = budget;
+        let mut more = self.output.outbox.transmit(egress, &mut left);
+        if left > 0 {
+            let mut sink = Sink { output: &mut self.output, egress, now };
+            more |= self.tcp.poll_transmit(&mut sink, left, now);
+            // Requests for neighbours that the segments just wanted.
+            more |= self.output.outbox.transmit(egress, &mut left);
+        } else {
+            more = true;
+        }
+        more
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        if let Some(event) = self.tcp.poll_event() {
+            return Some(match event {
+                TcpEvent::Connected(flow) => Event::Connected(flow),
+                TcpEvent::Readable(flow) => Event::Readable(flow),
+                TcpEvent::Writable(flow) => Event::Writable(flow),
+                TcpEvent::Acceptable(listener) => Event::Acceptable(listener),
+            });
+        }
+        if let Some(socket) = self.sockets.poll_readable() {
+            return Some(Event::DatagramReadable(socket));
+        }
+        if self.output.outbox.room() > 0
+            && let Some(socket) = self.sockets.poll_writable()
+        {
+            return Some(Event::DatagramWritable(socket));
+        }
+        let (interface, address, mac) = self.output.poll_news()?;
+        Some(Event::NeighbourLearned { interface, address, mac })
     }
 
+    /// Received packets that died, by reason. Together with the other verdicts they add up to all that was received.
     pub fn discards(&self) -> &Discards {
-        todo!()
+        &self.discards
+    }
+
+    /// Packets that died after they were made here, or after their verdict was `Consumed`: while they waited for a
+    /// neighbour, for room or for their other fragments.
+    pub fn late_discards(&self) -> &Discards {
+        &self.output.late
+    }
+
+    /// A reassembled packet that belongs to another worker.
+    pub fn poll_steered(&mut self) -> Option<Steered> {
+        self.steered.pop_front()
+    }
+
+    // ---- datagram sessions ----
+
+    /// All sessions, with what went through them.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionInfo> + '_ {
+        self.sessions.iter()
+    }
+
+    /// The next session that has ended, with its last counters. A bounded number waits to be read.
+    pub fn poll_ended_session(&mut self) -> Option<SessionInfo> {
+        self.sessions.poll_ended()
     }
 
     // ---- TCP, for the socket crate ----
 
     pub fn tcp_listen(&mut self, spec: ListenSpec, options: TcpOptions) -> Result<ListenerKey, ListenError> {
-        todo!()
+        self.tcp.listen(spec, options)
     }
 
     /// Stops accepting. Connections that were accepted go on; the others are reset.
     pub fn tcp_unlisten(&mut self, listener: ListenerKey, now: Instant) {
-        todo!()
+        self.tcp.unlisten(listener, now);
     }
 
     /// `Pending`: an [`Event::Acceptable`] follows.
     pub fn tcp_accept(&mut self, listener: ListenerKey) -> Poll<Result<FlowKey, TcpError>> {
-        todo!()
+        self.tcp.accept(listener)
     }
 
     pub fn tcp_connect(
@@ -174,12 +228,24 @@ impl Stack {
         options: TcpOptions,
         now: Instant,
     ) -> Result<FlowKey, ConnectError> {
-        todo!()
+        let hash = local.map_or(0, |local| steer::address_hash(local, remote.ip()));
+        let (interface, _) = self.output.find_route(remote.ip(), hash, None).ok_or(ConnectError::NoRoute)?;
+        let local = match local {
+            Some(local) => Some(local).filter(|local| local.is_ipv4() == remote.is_ipv4()),
+            None => {
+                let interface = self.output.locals.find(interface).ok_or(ConnectError::NoRoute)?;
+                self.output.locals.source_for(interface, remote.ip())
+            }
+        };
+        let local = local.ok_or(ConnectError::NoSourceAddress)?;
+        let (worker, workers) = (self.config.worker, self.config.workers);
+        let mut home = |local, remote| steer::steers_home(local, remote, worker, workers);
+        self.tcp.connect(remote, local, options, &mut home, now)
     }
 
     /// Whether a connect has ended. `Pending`: an [`Event::Connected`] follows.
     pub fn tcp_connected(&mut self, flow: FlowKey) -> Poll<Result<(), TcpError>> {
-        todo!()
+        self.tcp.connected(flow)
     }
 
     /// `Ready(Ok(0))` is the end of the stream. `Pending`: an [`Event::Readable`] follows.
@@ -189,7 +255,7 @@ impl Stack {
         into: &mut [u8],
         now: Instant,
     ) -> Poll<Result<usize, TcpError>> {
-        todo!()
+        self.tcp.read(flow, into, now)
     }
 
     /// Takes as much as there is room for. `Pending`: no room, an [`Event::Writable`] follows.
@@ -199,43 +265,45 @@ impl Stack {
         from: &[&[u8]],
         now: Instant,
     ) -> Poll<Result<usize, TcpError>> {
-        todo!()
+        self.tcp.write(flow, from, now)
     }
 
     /// Ready when all that was written is acknowledged.
     pub fn tcp_flushed(&mut self, flow: FlowKey) -> Poll<Result<(), TcpError>> {
-        todo!()
+        self.tcp.flushed(flow)
     }
 
     /// No more will be written: FIN after what is buffered.
     pub fn tcp_shutdown(&mut self, flow: FlowKey, now: Instant) {
-        todo!()
+        self.tcp.shutdown(flow, now);
     }
 
     /// The task lets go. What is written is still delivered; a connection with unread bytes is reset
     /// (RFC 2525, 2.17). The key misses from now on.
     pub fn tcp_close(&mut self, flow: FlowKey, now: Instant) {
-        todo!()
+        self.tcp.close(flow, now);
     }
 
     /// Resets it. The key misses from now on.
     pub fn tcp_abort(&mut self, flow: FlowKey, now: Instant) {
-        todo!()
+        self.tcp.abort(flow, now);
     }
 
     pub fn tcp_info(&self, flow: FlowKey) -> Option<TcpInfo> {
-        todo!()
+        self.tcp.info(flow)
     }
 
     // ---- UDP, for the socket crate ----
 
-    /// Binds a socket. Datagrams to it arrive when admission answers `Deliver` or nothing else claims the port.
+    /// Binds a socket. Datagrams to it arrive when admission answers `Deliver` or nothing else claims the port
+    /// (`Drop(UdpPortUnreachable)`). An unspecified address stands for all of its family. Port 0 is chosen when the
+    /// socket first sends; what answers it is delivered without asking admission.
     pub fn udp_bind(
         &mut self,
         local: SocketAddr,
         interface: Option<InterfaceId>,
     ) -> Result<UdpKey, UdpError> {
-        todo!()
+        self.sockets.bind(local, interface)
     }
 
     /// Length written to `into`, sender, and the address it was sent to.
@@ -244,9 +312,10 @@ impl Stack {
         socket: UdpKey,
         into: &mut [u8],
     ) -> Poll<Result<(usize, SocketAddr, SocketAddr), UdpError>> {
-        todo!()
+        self.sockets.receive(socket, into)
     }
 
+    /// `Pending`: no room, an [`Event::DatagramWritable`] follows.
     pub fn udp_send(
         &mut self,
         socket: UdpKey,
@@ -254,10 +323,10 @@ impl Stack {
         remote: SocketAddr,
         now: Instant,
     ) -> Poll<Result<(), UdpError>> {
-        todo!()
+        self.send_datagram(socket, payload, remote, now)
     }
 
     pub fn udp_close(&mut self, socket: UdpKey) {
-        todo!()
+        self.sockets.close(socket);
     }
 }

@@ -19,10 +19,13 @@ const KEPT_PACKETS: usize = 100_000;
 const KEPT_BYTES: usize = 128;
 
 /// Seeds to run: `0..count`, or the one that `RINGWAY_SEED` names.
-pub fn seeds(count: u64) -> Vec<u64> {
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
     match env::var(SEED_VARIABLE) {
-        Ok(seed) => vec![seed.parse().expect("RINGWAY_SEED is a number")],
-        Err(_) => (0..count).collect(),
+        Ok(seed) => {
+            let seed = seed.parse().expect("RINGWAY_SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..count,
     }
 }
 

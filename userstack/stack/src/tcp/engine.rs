@@ -1,14 +1,37 @@
-//! One core's TCP: the calls that the stack makes. It finds the connection and lets it act, then settles what the
-//! connection asked for (timers, events, a place in the transmit queue).
+//! One core's TCP: the turn. It finds the connection and lets it act, then settles what the connection asked for
+//! (timers, events, a place in the transmit queue). Segments come in through [`super::demux`], users' calls through
+//! [`super::user`].
+//!
+//! ```text
+//!   handle_segment ---> demux ---> Connection::on_segment --+
+//!   handle_timers  ---> wheel ---> Connection::on_deadline -+--> effects --> settle --> events, ready, wheel, replies
+//!   user's calls   --------------> Connection::write, ...  -+
+//!   poll_transmit  ---> replies, then ready: Connection::transmit, a burst each
+//! ```
 
-use std::net::{IpAddr, SocketAddr};
-use std::task::Poll;
+use std::collections::VecDeque;
 
-use super::boundary::{Arrival, IcmpError, SegmentSink};
-use super::{
-    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpEvent, TcpInfo, TcpOptions,
-};
-use crate::{Chain, Discard, Instant};
+use super::boundary::{Outgoing, Path, Refused, SegmentSink};
+use super::connection::{Connection, Effects, NEVER};
+use super::flows::{FlowTable, Target};
+use super::header::{Header, MAX_HEADER};
+use super::listener::Listeners;
+use super::memory::Pool;
+use super::output::{Progress, segment_size};
+use super::slab::Slab;
+use super::timewait::{TimeWait, TimeWaits};
+use super::tuple::{Secrets, Tuple};
+use super::{FlowKey, TcpEvent};
+use crate::Instant;
+use crate::wheel::Wheel;
+
+/// Segments without a connection (resets, cookies, TIME-WAIT's answers) that wait for the next transmission: a flood
+/// of them is cut here.
+pub(crate) const MAX_REPLIES: usize = 512;
+/// Writers that are woken at once when memory comes back.
+const WAKE_STARVED: usize = 16;
+/// How often memory is looked for while a writer waits for it.
+const STARVED_RETRY: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Limits and secrets.
 #[derive(Clone, Debug)]
@@ -23,128 +46,342 @@ pub(crate) struct TcpConfig {
 /// Connections, listeners and TIME-WAIT entries of one core.
 #[derive(Debug)]
 pub(crate) struct Tcp {
-    config: TcpConfig,
+    pub(super) config: TcpConfig,
+    pub(super) secrets: Secrets,
+    pub(super) flows: FlowTable,
+    pub(super) connections: Slab<Connection>,
+    pub(super) time_waits: TimeWaits,
+    pub(super) listeners: Listeners,
+    pub(super) pool: Pool,
+    wheel: Wheel<FlowKey>,
+    /// Connections that may have something to send, each once.
+    ready: VecDeque<FlowKey>,
+    replies: VecDeque<Reply>,
+    events: VecDeque<TcpEvent>,
+    starved: VecDeque<FlowKey>,
+    /// Ports given out, so that one destination's searches start apart (RFC 6056, section 3.3.3).
+    pub(super) ports_taken: u32,
+    /// The latest time that a call brought.
+    now: Instant,
 }
 
-#[expect(clippy::todo, unused_variables, dead_code, reason = "skeleton")]
+/// A segment that no connection sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    pub tuple: Tuple,
+    /// An MSS option is filled in when the path is known.
+    pub header: Header,
+}
+
 impl Tcp {
     pub(crate) fn new(config: TcpConfig, now: Instant) -> Self {
-        Self { config }
-    }
-
-    // ---- the turn ----
-
-    /// A segment arrived. `packet` begins at the IP header (or before it) and ends with the segment's last byte; the
-    /// TCP header begins at `tcp_offset` of the first chunk.
-    pub(crate) fn handle_segment(
-        &mut self,
-        arrival: Arrival,
-        packet: &dyn Chain,
-        tcp_offset: usize,
-        now: Instant,
-    ) -> Result<(), Discard> {
-        todo!()
-    }
-
-    /// An ICMP error quotes a segment of ours from `local` to `remote` that began at `sequence`.
-    pub(crate) fn handle_icmp_error(
-        &mut self,
-        local: SocketAddr,
-        remote: SocketAddr,
-        sequence: u32,
-        error: IcmpError,
-        now: Instant,
-    ) -> Result<(), Discard> {
-        todo!()
+        Self {
+            secrets: Secrets::new(&config.secret),
+            pool: Pool::new(config.memory_budget_bytes),
+            config,
+            flows: FlowTable::default(),
+            connections: Slab::new(),
+            time_waits: TimeWaits::new(),
+            listeners: Listeners::new(),
+            wheel: Wheel::new(now),
+            ready: VecDeque::new(),
+            replies: VecDeque::new(),
+            events: VecDeque::new(),
+            starved: VecDeque::new(),
+            ports_taken: 0,
+            now,
+        }
     }
 
     /// Fires at most `budget` timers; true when more are due.
     pub(crate) fn handle_timers(&mut self, budget: usize, now: Instant) -> bool {
-        todo!()
+        self.now = now;
+        let mut work = budget;
+        while let Some(key) = self.wheel.poll(now, &mut work) {
+            let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
+            (connection.deadlines.armed, connection.deadlines.armed_at) = (None, NEVER);
+            connection.on_deadline(&mut self.pool, now);
+            self.settle(key.slot, now);
+        }
+        while work > 0
+            && let Some(slot) = self.time_waits.expired(now)
+        {
+            self.forget_time_wait(slot);
+            work -= 1;
+        }
+        self.wake_starved();
+        work == 0
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        todo!()
+        let rest = self.time_waits.next_timeout(self.now.as_millis());
+        let starved = (!self.starved.is_empty()).then(|| self.now + STARVED_RETRY);
+        [self.wheel.next_timeout(), rest, starved].into_iter().flatten().min()
     }
 
     /// Sends at most `budget` segments; true when more wait.
     pub(crate) fn poll_transmit(&mut self, sink: &mut dyn SegmentSink, budget: usize, now: Instant) -> bool {
-        todo!()
+        self.now = now;
+        let mut budget = budget;
+        self.transmit_replies(sink, &mut budget);
+        // Each connection has one visit a call; who has more to send queues again.
+        for _ in 0..self.ready.len() {
+            if budget == 0 {
+                break;
+            }
+            let Some(key) = self.ready.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
+            connection.queued = false;
+            connection.effects = Effects(connection.effects.0 & !Effects::TRANSMIT.0);
+            let progress = connection.transmit(sink, &mut self.pool, &mut budget, now);
+            if progress != Progress::Done {
+                connection.effects.add(Effects::TRANSMIT);
+            }
+            if progress == Progress::Full {
+                // A visit to a full interface is work too.
+                budget -= 1;
+            }
+            self.settle(key.slot, now);
+        }
+        !self.ready.is_empty() || !self.replies.is_empty()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<TcpEvent> {
-        todo!()
+        while let Some(event) = self.events.pop_front() {
+            let alive = match event {
+                TcpEvent::Acceptable(key) => {
+                    self.listeners.get_mut(key).map(|listener| listener.told = false).is_some()
+                }
+                TcpEvent::Connected(key) => self.untell(key, Effects::CONNECTED),
+                TcpEvent::Readable(key) => self.untell(key, Effects::READABLE),
+                TcpEvent::Writable(key) => self.untell(key, Effects::WRITABLE),
+            };
+            if alive {
+                return Some(event);
+            }
+        }
+        None
     }
 
-    // ---- the user's calls ----
+    // ---- what the other files of the engine share ----
 
-    pub(crate) fn listen(
-        &mut self,
-        spec: ListenSpec,
-        options: TcpOptions,
-    ) -> Result<ListenerKey, ListenError> {
-        todo!()
+    /// Adds a connection to all books; `None` when there are as many as there may be.
+    pub(super) fn open(&mut self, connection: Connection) -> Option<FlowKey> {
+        if self.connections.len() >= self.config.max_flows {
+            return None;
+        }
+        let hash = self.secrets.flow_hash(&connection.tuple);
+        let (slot, life) = self.connections.insert(connection);
+        self.flows.insert(hash, Target::Connection(slot));
+        Some(FlowKey { slot, life })
     }
 
-    pub(crate) fn unlisten(&mut self, listener: ListenerKey, now: Instant) {
-        todo!()
+    /// Does what a connection asked for while it acted.
+    #[inline]
+    pub(super) fn settle(&mut self, slot: u32, now: Instant) {
+        let Some(connection) = self.connections.at_mut(slot) else { return };
+        let effects = connection.effects.take();
+        let key = FlowKey { slot, life: self.connections.life(slot) };
+        if effects != Effects::default() {
+            self.apply(key, effects, now);
+        }
+        self.arm(key);
     }
 
-    pub(crate) fn accept(&mut self, listener: ListenerKey) -> Poll<Result<FlowKey, TcpError>> {
-        todo!()
+    fn apply(&mut self, key: FlowKey, effects: Effects, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        if effects.has(Effects::TRANSMIT) && !connection.queued {
+            connection.queued = true;
+            self.ready.push_back(key);
+        }
+        if effects.has(Effects::STARVED) {
+            self.starved.push_back(key);
+        }
+        if effects.has(Effects::EVENTS) {
+            self.tell(key, effects);
+        }
+        if effects.has(Effects::ACCEPTABLE) {
+            self.queue_for_accept(key, now);
+        }
+        if effects.has(Effects::TIME_WAIT) {
+            self.enter_time_wait(key, now);
+        }
+        if effects.has(Effects::RESET_PEER) {
+            self.reset_peer(key);
+        }
+        if effects.has(Effects::DEAD) || effects.has(Effects::TIME_WAIT) {
+            self.bury(key);
+        }
     }
 
-    /// `steers_home(local, remote)` says whether segments from `remote` to `local` arrive at this worker.
-    pub(crate) fn connect(
-        &mut self,
-        remote: SocketAddr,
-        local: IpAddr,
-        options: TcpOptions,
-        steers_home: &mut dyn FnMut(SocketAddr, SocketAddr) -> bool,
-        now: Instant,
-    ) -> Result<FlowKey, ConnectError> {
-        todo!()
+    /// Tells the user, each kind once until it is taken. Who was not accepted yet has no user.
+    fn tell(&mut self, key: FlowKey, effects: Effects) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        if connection.user.orphan || connection.user.listener.is_some() {
+            return;
+        }
+        let fresh = Effects(effects.0 & Effects::EVENTS.0 & !connection.told.0);
+        connection.told.add(fresh);
+        for (kind, event) in [
+            (Effects::CONNECTED, TcpEvent::Connected(key)),
+            (Effects::READABLE, TcpEvent::Readable(key)),
+            (Effects::WRITABLE, TcpEvent::Writable(key)),
+        ] {
+            if fresh.has(kind) {
+                self.events.push_back(event);
+            }
+        }
     }
 
-    pub(crate) fn connected(&mut self, flow: FlowKey) -> Poll<Result<(), TcpError>> {
-        todo!()
+    fn untell(&mut self, key: FlowKey, kind: Effects) -> bool {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return false };
+        connection.told = Effects(connection.told.0 & !kind.0);
+        true
     }
 
-    pub(crate) fn read(
-        &mut self,
-        flow: FlowKey,
-        into: &mut [u8],
-        now: Instant,
-    ) -> Poll<Result<usize, TcpError>> {
-        todo!()
+    /// A passive connection is established: from half-open to waiting.
+    fn queue_for_accept(&mut self, key: FlowKey, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        let listener_key = connection.user.listener;
+        let Some(listener) = listener_key.and_then(|listener| self.listeners.get_mut(listener)) else {
+            // Its listener has gone meanwhile.
+            connection.abort(&mut self.pool);
+            return self.settle(key.slot, now);
+        };
+        listener.half_open -= 1;
+        listener.waiting.push_back(key);
+        if let Some(listener_key) = listener_key
+            && !std::mem::replace(&mut listener.told, true)
+        {
+            self.events.push_back(TcpEvent::Acceptable(listener_key));
+        }
     }
 
-    pub(crate) fn write(
-        &mut self,
-        flow: FlowKey,
-        from: &[&[u8]],
-        now: Instant,
-    ) -> Poll<Result<usize, TcpError>> {
-        todo!()
+    /// The four numbers pass to a TIME-WAIT entry; the connection ends well.
+    fn enter_time_wait(&mut self, key: FlowKey, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        let entry = TimeWait::new(connection, now);
+        connection.finish(None, &mut self.pool);
+        let _ = connection.effects.take();
+        let hash = self.secrets.flow_hash(&entry.tuple);
+        self.flows.remove(hash, Target::Connection(key.slot));
+        if self.time_waits.len() >= self.config.max_flows
+            && let Some(oldest) = self.time_waits.oldest()
+        {
+            self.forget_time_wait(oldest);
+        }
+        self.acknowledge_from_time_wait(&entry, now);
+        let slot = self.time_waits.insert(entry);
+        self.flows.insert(hash, Target::TimeWait(slot));
+        self.tell(key, Effects::EVENTS);
     }
 
-    pub(crate) fn flushed(&mut self, flow: FlowKey) -> Poll<Result<(), TcpError>> {
-        todo!()
+    pub(super) fn forget_time_wait(&mut self, slot: u32) {
+        if let Some(entry) = self.time_waits.remove(slot) {
+            self.flows.remove(self.secrets.flow_hash(&entry.tuple), Target::TimeWait(slot));
+        }
     }
 
-    pub(crate) fn shutdown(&mut self, flow: FlowKey, now: Instant) {
-        todo!()
+    /// Off the wire: out of the table, and gone when nobody holds the key.
+    fn bury(&mut self, key: FlowKey) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        let (tuple, listener) = (connection.tuple, connection.user.listener);
+        let armed = connection.deadlines.armed.take();
+        connection.deadlines.armed_at = NEVER;
+        let unseen = connection.user.orphan || listener.is_some();
+        if let Some(timer) = armed {
+            self.wheel.cancel(timer);
+        }
+        self.flows.remove(self.secrets.flow_hash(&tuple), Target::Connection(key.slot));
+        if let Some(listener) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
+            let before = listener.waiting.len();
+            listener.waiting.retain(|waiting| *waiting != key);
+            listener.half_open -= usize::from(listener.waiting.len() == before);
+        }
+        if unseen {
+            self.discard(key);
+        }
     }
 
-    pub(crate) fn close(&mut self, flow: FlowKey, now: Instant) {
-        todo!()
+    /// Takes a dead connection's last memory.
+    pub(super) fn discard(&mut self, key: FlowKey) {
+        if let Some(connection) = self.connections.at_mut(key.slot) {
+            connection.receive.ring.release(&mut self.pool);
+        }
+        self.connections.remove(key.slot);
     }
 
-    pub(crate) fn abort(&mut self, flow: FlowKey, now: Instant) {
-        todo!()
+    /// The wheel entry stands at the earliest deadline or before it.
+    fn arm(&mut self, key: FlowKey) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        let next = connection.deadlines.next();
+        if next >= connection.deadlines.armed_at {
+            return;
+        }
+        if let Some(timer) = connection.deadlines.armed.take() {
+            self.wheel.cancel(timer);
+        }
+        connection.deadlines.armed = Some(self.wheel.insert(next, key));
+        connection.deadlines.armed_at = next;
     }
 
-    pub(crate) fn info(&self, flow: FlowKey) -> Option<TcpInfo> {
-        todo!()
+    /// Queues a segment that no connection sends; beyond the bound it is as if the network had lost it.
+    pub(super) fn reply(&mut self, reply: Reply) {
+        if self.replies.len() < MAX_REPLIES {
+            self.replies.push_back(reply);
+        }
+    }
+
+    fn transmit_replies(&mut self, sink: &mut dyn SegmentSink, budget: &mut usize) {
+        while *budget > 0
+            && let Some(Reply { tuple, header }) = self.replies.front_mut()
+        {
+            let (mut bytes, mut path) = ([0; MAX_HEADER], Path::default());
+            if header.options.mss.is_some() {
+                let mtu = sink.mtu(tuple.local().ip(), tuple.remote().ip(), &mut path);
+                header.options.mss = mtu.ok().map(|mtu| segment_size(mtu, tuple.is_v6()));
+            }
+            let length = header.write(&mut bytes);
+            let segment = Outgoing {
+                local: tuple.local(),
+                remote: tuple.remote(),
+                header: &mut bytes[..length],
+                payload: [&[], &[]],
+                ecn: 0,
+            };
+            if sink.send(segment, &mut path) == Err(Refused::Full) {
+                return;
+            }
+            self.replies.pop_front();
+            *budget -= 1;
+        }
+    }
+
+    fn wake_starved(&mut self) {
+        for _ in 0..WAKE_STARVED.min(self.starved.len()) {
+            if !self.pool.has_room() {
+                return;
+            }
+            let Some(key) = self.starved.pop_front() else { return };
+            self.tell(key, Effects::WRITABLE);
+        }
+    }
+}
+
+impl Tcp {
+    /// Established connections and those on their way there or from there.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lent_bytes(&self) -> usize {
+        self.pool.lent_bytes()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn states(&self) -> impl Iterator<Item = super::connection::State> + '_ {
+        (0..self.connections.len() as u32 + 64).filter_map(|slot| self.connections.at(slot)).map(|c| c.state)
     }
 }

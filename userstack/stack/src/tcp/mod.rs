@@ -1,7 +1,32 @@
 //! TCP: what the socket crate sees of it.
 
+mod acknowledge;
+mod arrival;
+mod assembler;
 pub(crate) mod boundary;
+mod calls;
+mod congestion;
+mod connection;
+mod cookie;
+mod deadlines;
+mod demux;
 pub(crate) mod engine;
+mod flows;
+mod header;
+mod listener;
+mod memory;
+mod output;
+mod rack;
+mod rtt;
+mod scoreboard;
+mod segment;
+mod sequence;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod timewait;
+mod tuple;
+mod user;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,19 @@
 //! Datagram sessions: the first packet is judged, what follows is rewritten in place.
+//!
+//! ```text
+//!   client ----> service            ours ----> endpoint
+//!           forth: matched on the left, written as on the right
+//!   client <---- service            ours <---- endpoint
+//!           back:  matched on the right, written as on the left
+//! ```
+//!
+//! This file is what the caller sees. `table` finds sessions, `rewrite` changes packets, `rtp` watches media.
+
+pub(crate) mod rewrite;
+pub(crate) mod rtp;
+pub(crate) mod table;
+
+pub use rtp::RtpStream;
 
 use crate::{Discard, Instant, InterfaceId};
 use std::net::SocketAddr;
@@ -23,13 +38,16 @@ pub struct FirstDatagram<'a> {
     pub current: Option<SocketAddr>,
 }
 
-/// What becomes of a datagram session.
+/// What becomes of a datagram session. Only [`Forward::Rewrite`] makes one: the others are asked for again with every
+/// datagram, so that no state exists for what was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forward {
     /// Both directions are rewritten in place.
     Rewrite(Rewrite),
     /// To the UDP socket bound to the destination.
     Deliver,
+    /// It dies under that reason. `Drop(Discard::UdpPortUnreachable)` says that nobody is there: a socket bound to the
+    /// destination gets it, else its sender is told by ICMP.
     Drop(Discard),
 }
 
@@ -44,4 +62,32 @@ pub struct Rewrite {
     pub version: u64,
     /// Caller's number for the route or cluster, handed back in session listings, so that counters have names.
     pub tag: u32,
+}
+
+/// One session, as listed or when it ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    pub client: SocketAddr,
+    /// The original destination.
+    pub service: SocketAddr,
+    /// Source of what the endpoint gets.
+    pub ours: SocketAddr,
+    pub endpoint: SocketAddr,
+    /// Where the client's datagrams arrive.
+    pub interface: InterfaceId,
+    pub tag: u32,
+    pub version: u64,
+    pub last_used: Instant,
+    pub to_endpoint: Traffic,
+    pub to_client: Traffic,
+    /// Streams that proved to be RTP.
+    pub rtp: [Option<RtpStream>; rtp::MAX_STREAMS],
+}
+
+/// What went one way.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub packets: u64,
+    /// UDP payload bytes.
+    pub bytes: u64,
 }

@@ -1,0 +1,147 @@
+//! What the user asks of one connection.
+
+use std::task::Poll;
+
+use super::TcpError;
+use super::connection::{Connection, Effects, State};
+use super::memory::Pool;
+use crate::Instant;
+
+impl Connection {
+    pub(crate) fn connected(&self) -> Poll<Result<(), TcpError>> {
+        match self.state {
+            State::SynSent { .. } | State::SynReceived { .. } => Poll::Pending,
+            State::Closed(Some(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(crate) fn read(&mut self, into: &mut [u8], pool: &mut Pool) -> Poll<Result<usize, TcpError>> {
+        if !self.receive.ring.is_empty() {
+            let taken = self.receive.ring.read(into);
+            if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
+                self.receive.ring.release(pool);
+            }
+            self.receive.ask_for_memory(pool);
+            self.offer_window();
+            return Poll::Ready(Ok(taken));
+        }
+        match self.state {
+            _ if self.receive.finished() => Poll::Ready(Ok(0)),
+            State::Closed(None) => Poll::Ready(Ok(0)),
+            State::Closed(Some(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// The reader made room. The peer hears of it when it is worth a segment: an eighth of the buffer, two segments
+    /// at least.
+    fn offer_window(&mut self) {
+        let receive = &self.receive;
+        let limit = receive.limit_now();
+        let worth = (limit / 8).max(2 * u32::from(receive.segment_size)).min(limit / 2);
+        if self.state.receives() && receive.edge().saturating_since(receive.advertised) >= worth {
+            self.acknowledge_now();
+        }
+    }
+
+    pub(crate) fn write(&mut self, from: &[&[u8]], pool: &mut Pool) -> Poll<Result<usize, TcpError>> {
+        if let State::Closed(error) = self.state {
+            return Poll::Ready(Err(error.unwrap_or(TcpError::Closed)));
+        }
+        if self.send.fin_queued {
+            return Poll::Ready(Err(TcpError::Closed));
+        }
+        let wanted: usize = from.iter().map(|bytes| bytes.len()).sum();
+        let room = (self.send.limit as usize).saturating_sub(self.send.ring.len());
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        if matches!(self.state, State::SynSent { .. } | State::SynReceived { .. }) || room == 0 {
+            self.user.write_blocked = true;
+            return Poll::Pending;
+        }
+        self.append(from, wanted.min(room), pool)
+    }
+
+    fn append(&mut self, from: &[&[u8]], wanted: usize, pool: &mut Pool) -> Poll<Result<usize, TcpError>> {
+        let ring = &mut self.send.ring;
+        let held = ring.len();
+        let taken =
+            if ring.reserve(pool, held + wanted) { wanted } else { ring.capacity().saturating_sub(held) };
+        let taken = taken.min(wanted);
+        if taken == 0 {
+            self.user.write_blocked = true;
+            if held == 0 {
+                // Nothing is out whose acknowledgement would make room.
+                self.effects.add(Effects::STARVED);
+            }
+            return Poll::Pending;
+        }
+        let mut left = taken;
+        for bytes in from {
+            let part = &bytes[..bytes.len().min(left)];
+            ring.write_at(ring.len(), part);
+            ring.extend(part.len());
+            left -= part.len();
+        }
+        if self.receive.unacknowledged > 0 {
+            // The answer carries the acknowledgement: the user talks in turns, so there is no hurry to send them alone.
+            self.receive.quick_acks = 0;
+        }
+        self.effects.add(Effects::TRANSMIT);
+        Poll::Ready(Ok(taken))
+    }
+
+    pub(crate) fn flushed(&mut self) -> Poll<Result<(), TcpError>> {
+        match self.state {
+            State::Closed(Some(error)) => Poll::Ready(Err(error)),
+            _ if self.send.ring.is_empty() => Poll::Ready(Ok(())),
+            _ => {
+                self.user.flush_blocked = true;
+                Poll::Pending
+            }
+        }
+    }
+
+    /// RFC 9293, section 3.10.4 (CLOSE): FIN after what is buffered; the state changes now.
+    pub(crate) fn shutdown(&mut self, now: Instant) {
+        if self.send.fin_queued || matches!(self.state, State::Closed(_)) {
+            return;
+        }
+        self.send.fin_queued = true;
+        self.state = match self.state {
+            State::Established => State::FinWait1,
+            State::CloseWait => State::LastAck,
+            other => other,
+        };
+        self.set_linger(now);
+        self.effects.add(Effects::TRANSMIT);
+    }
+
+    /// The user lets go.
+    pub(crate) fn close(&mut self, pool: &mut Pool, now: Instant) {
+        self.user.orphan = true;
+        match self.state {
+            State::Closed(_) => self.receive.ring.release(pool),
+            State::SynSent { .. } => self.finish(None, pool),
+            State::SynReceived { .. } => self.reset(None, pool),
+            // RFC 2525, section 2.17: what nobody will read must not look as if it were.
+            _ if !self.receive.ring.is_empty() => self.reset(None, pool),
+            _ => {
+                self.shutdown(now);
+                self.set_linger(now);
+            }
+        }
+    }
+
+    /// RFC 9293, section 3.10.5 (ABORT).
+    pub(crate) fn abort(&mut self, pool: &mut Pool) {
+        self.user.orphan = true;
+        match self.state {
+            State::Closed(_) => self.receive.ring.release(pool),
+            State::SynSent { .. } => self.finish(None, pool),
+            _ => self.reset(None, pool),
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! What a connection sends now. The decision is cut as arrival is: one step a kind of segment, in order of urgency;
+//! each step only decides, and what was sent is booked afterwards, so that a full interface changes nothing.
+
+use super::TcpError;
+use super::boundary::{Outgoing, Refused, SegmentSink};
+use super::connection::{Connection, Effects, LossTimer, Phase, Probe, State};
+use super::header::{
+    Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, MIN_HEADER, Options, TIMESTAMPS_LEN, Timestamps,
+};
+use super::memory::Pool;
+use super::sequence::Seq;
+use crate::Instant;
+
+/// Bytes of an IP header without options, and of a TCP one (RFC 6691: options are not counted in an MSS).
+const HEADERS_V4: u16 = 20 + MIN_HEADER as u16;
+const HEADERS_V6: u16 = 40 + MIN_HEADER as u16;
+/// Least path MTU that an ICMP error may claim: below it the error is taken as this (RFC 1191, section 3; Linux's
+/// min_pmtu; RFC 8200, section 5).
+const MIN_PATH_MTU_V4: u16 = 552;
+const MIN_PATH_MTU_V6: u16 = 1280;
+/// Segments a connection sends before the next has its turn.
+const BURST: usize = 16;
+
+/// How a visit ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing more to send now.
+    Done,
+    /// Its share or the budget is used up.
+    More,
+    /// The interface takes no more this turn.
+    Full,
+}
+
+/// The next segment.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Plan {
+    kind: Kind,
+    seq: Seq,
+    /// Bytes of text.
+    len: u32,
+    fin: bool,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Handshake,
+    Retransmission,
+    TailProbe,
+    New,
+    Alive,
+    Acknowledgement,
+}
+
+impl Connection {
+    /// Sends what may be sent, at most `budget` segments.
+    pub(crate) fn transmit(
+        &mut self,
+        sink: &mut dyn SegmentSink,
+        pool: &mut Pool,
+        budget: &mut usize,
+        now: Instant,
+    ) -> Progress {
+        if let Err(progress) = self.learn_path(sink, pool) {
+            return progress;
+        }
+        self.restart_after_idle(now);
+        self.receive.ask_for_memory(pool);
+        for _ in 0..BURST {
+            let Some(plan) = self.next_segment() else {
+                self.arm_persist(now);
+                return Progress::Done;
+            };
+            if *budget == 0 {
+                return Progress::More;
+            }
+            if self.emit(plan, sink, now) == Err(Refused::Full) {
+                return Progress::Full;
+            }
+            // A segment that IP could not place counts as sent: its timer sends it again.
+            *budget -= 1;
+            self.on_sent(plan, pool, now);
+        }
+        Progress::More
+    }
+
+    fn learn_path(&mut self, sink: &mut dyn SegmentSink, pool: &mut Pool) -> Result<(), Progress> {
+        let (local, remote) = (self.tuple.local().ip(), self.tuple.remote().ip());
+        match sink.mtu(local, remote, &mut self.path) {
+            Ok(mtu) if mtu == self.send.link_mtu => Ok(()),
+            Ok(mtu) => {
+                self.send.link_mtu = mtu;
+                self.limit_segments();
+                Ok(())
+            }
+            Err(Refused::Full) => Err(Progress::Full),
+            Err(Refused::Resolving) => Ok(()),
+            Err(Refused::NoRoute) => {
+                self.user.soft_error = true;
+                if matches!(self.state, State::SynSent { .. }) {
+                    self.finish(Some(TcpError::Unreachable), pool);
+                    return Err(Progress::Done);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The path or the peer's MSS changed.
+    pub(crate) fn limit_segments(&mut self) {
+        let send = &mut self.send;
+        let path = segment_size(send.link_mtu.min(send.path_mtu), self.tuple.is_v6());
+        send.segment_size = send.peer_mss.min(path);
+        let overhead = if self.timestamps.enabled { TIMESTAMPS_LEN as u16 } else { 0 };
+        self.recovery.window.mss = u32::from(send.segment_size.saturating_sub(overhead).max(1));
+    }
+
+    /// An ICMP error says that the path carries `mtu` (RFC 1191, RFC 8201). What is longer is sent again, shorter.
+    pub(crate) fn limit_path(&mut self, mtu: u16) {
+        let least = if self.tuple.is_v6() { MIN_PATH_MTU_V6 } else { MIN_PATH_MTU_V4 };
+        let mtu = mtu.max(least);
+        if mtu >= self.send.path_mtu.min(self.send.link_mtu) {
+            return;
+        }
+        self.send.path_mtu = mtu;
+        self.limit_segments();
+        self.recovery.scoreboard.mark_longer_lost(self.recovery.window.mss + 1);
+        self.effects.add(Effects::TRANSMIT);
+    }
+
+    // ---- the decision ----
+
+    fn next_segment(&mut self) -> Option<Plan> {
+        if !self.state.is_synchronized() {
+            return self.next_handshake();
+        }
+        self.next_retransmission()
+            .or_else(|| self.next_tail_probe())
+            .or_else(|| self.next_new_text())
+            .or_else(|| self.next_alive_probe())
+            .or_else(|| self.next_acknowledgement())
+    }
+
+    fn next_handshake(&self) -> Option<Plan> {
+        let due = match self.state {
+            State::SynSent { .. } => self.send.probe == Probe::Handshake,
+            State::SynReceived { .. } => self.send.probe == Probe::Handshake || self.receive.ack_now,
+            _ => false,
+        };
+        due.then_some(Plan { kind: Kind::Handshake, seq: self.send.initial, len: 0, fin: false })
+    }
+
+    /// What is lost goes first, within the congestion window.
+    fn next_retransmission(&self) -> Option<Plan> {
+        let lost = self.recovery.scoreboard.next_lost()?;
+        let plan = self.plan_again(Kind::Retransmission, lost.start, lost.end);
+        let numbers = plan.len + u32::from(plan.fin);
+        let pipe = self.recovery.scoreboard.pipe(self.send.flight());
+        let fits_congestion = pipe == 0 || pipe + numbers <= self.recovery.window.congestion;
+        // The peer may have taken window back: then only the segment that it waits for (RFC 9293, section 3.8.6).
+        let fits_window = plan.seq == self.send.unacked
+            || (plan.seq + numbers).at_or_before(self.send.unacked + self.send.window);
+        (fits_congestion && fits_window).then_some(plan)
+    }
+
+    /// RFC 8985, section 7.3: new text where there is some, else the last segment again.
+    fn next_tail_probe(&self) -> Option<Plan> {
+        if self.send.probe != Probe::Tail {
+            return None;
+        }
+        let len = self.send.unsent().min(self.payload_size()).min(self.send.window_room());
+        if len > 0 {
+            return Some(self.plan_new(len, Kind::TailProbe));
+        }
+        let last = self.recovery.scoreboard.last()?;
+        Some(self.plan_again(Kind::TailProbe, last.start, last.end))
+    }
+
+    fn next_new_text(&mut self) -> Option<Plan> {
+        let unsent = self.send.unsent();
+        if unsent == 0 {
+            return self.next_fin();
+        }
+        let len = unsent.min(self.payload_size()).min(self.send.window_room());
+        if len == 0 || !self.is_worth_sending(len, unsent) {
+            self.send.cwnd_limited = false;
+            return None;
+        }
+        let pipe = self.recovery.scoreboard.pipe(self.send.flight());
+        self.send.cwnd_limited = pipe > 0 && pipe + len > self.recovery.window.congestion;
+        (!self.send.cwnd_limited).then(|| self.plan_new(len, Kind::New))
+    }
+
+    /// A FIN without text waits for neither window.
+    fn next_fin(&self) -> Option<Plan> {
+        (self.send.fin_queued && !self.send.fin_sent).then(|| self.plan_new(0, Kind::New))
+    }
+
+    /// Sender's silly-window avoidance and Nagle (RFC 9293, sections 3.7.4 and 3.8.6.2.1).
+    fn is_worth_sending(&self, len: u32, unsent: u32) -> bool {
+        let send = &self.send;
+        let all = len == unsent && (send.no_delay || send.flight() == 0 || send.fin_queued);
+        len >= self.payload_size() || all || len >= send.max_window / 2 || send.small_allowed
+    }
+
+    fn next_alive_probe(&self) -> Option<Plan> {
+        (self.send.probe == Probe::Alive).then(|| Plan {
+            kind: Kind::Alive,
+            seq: self.send.unacked - 1,
+            len: 0,
+            fin: false,
+        })
+    }
+
+    fn next_acknowledgement(&self) -> Option<Plan> {
+        let seq = self.send.next;
+        self.receive.ack_now.then_some(Plan { kind: Kind::Acknowledgement, seq, len: 0, fin: false })
+    }
+
+    fn plan_new(&self, len: u32, kind: Kind) -> Plan {
+        let fin = self.send.fin_queued && len == self.send.unsent();
+        Plan { kind, seq: self.send.next, len, fin }
+    }
+
+    /// `start..end` of what was sent, as much as fits one segment today.
+    fn plan_again(&self, kind: Kind, start: Seq, end: Seq) -> Plan {
+        let fin = end.after(self.send.data_end());
+        let text = end.since(start) - u32::from(fin);
+        let len = text.min(self.payload_size());
+        Plan { kind, seq: start, len, fin: fin && len == text }
+    }
+
+    /// Text that fits one segment beside its options.
+    fn payload_size(&self) -> u32 {
+        let sack = if self.receive.assembler.is_empty() { 0 } else { self.sack_len() };
+        self.recovery.window.mss.saturating_sub(sack).max(1)
+    }
+
+    fn sack_len(&self) -> u32 {
+        match self.receive.assembler.blocks(self.sack_blocks_that_fit()).as_slice().len() as u32 {
+            0 => 0,
+            blocks => 4 + 8 * blocks,
+        }
+    }
+
+    fn sack_blocks_that_fit(&self) -> usize {
+        match (self.send.sack_permitted, self.timestamps.enabled) {
+            (false, _) => 0,
+            (true, true) => MAX_SACK_BLOCKS - 1,
+            (true, false) => MAX_SACK_BLOCKS,
+        }
+    }
+
+    // ---- the segment ----
+
+    fn emit(&mut self, plan: Plan, sink: &mut dyn SegmentSink, now: Instant) -> Result<(), Refused> {
+        let header = if plan.kind == Kind::Handshake { self.syn_header(now) } else { self.header(plan, now) };
+        let mut bytes = [0; MAX_HEADER];
+        let length = header.write(&mut bytes);
+        let offset = plan.seq.since(self.send.data_start) as usize;
+        let payload =
+            if plan.len > 0 { self.send.ring.slices(offset, plan.len as usize) } else { [&[][..], &[]] };
+        let segment = Outgoing {
+            local: self.tuple.local(),
+            remote: self.tuple.remote(),
+            header: &mut bytes[..length],
+            payload,
+            ecn: 0,
+        };
+        sink.send(segment, &mut self.path)
+    }
+
+    fn header(&self, plan: Plan, now: Instant) -> Header {
+        let mut flags = Flags::ACK;
+        if plan.fin {
+            flags = flags.with(Flags::FIN);
+        }
+        if plan.len > 0 && plan.seq + plan.len == self.send.data_end() {
+            flags = flags.with(Flags::PSH);
+        }
+        let mut options = Options { timestamps: self.timestamps_option(now), ..Options::default() };
+        if !self.receive.assembler.is_empty() {
+            options.sack = self.receive.assembler.blocks(self.sack_blocks_that_fit());
+        }
+        Header {
+            source_port: self.tuple.local_port(),
+            destination_port: self.tuple.remote_port(),
+            seq: plan.seq,
+            ack: self.receive.next,
+            flags,
+            window: self.window_field(),
+            options,
+        }
+    }
+
+    /// SYN in SYN-SENT, SYN and ACK in SYN-RECEIVED. What the peer did not offer is not answered.
+    fn syn_header(&self, now: Instant) -> Header {
+        let first = matches!(self.state, State::SynSent { .. });
+        let scaled = first || self.receive.scale > 0 || self.send.scale > 0;
+        let timestamps = Timestamps { value: self.timestamps.value(now), echo: self.timestamps.recent };
+        Header {
+            source_port: self.tuple.local_port(),
+            destination_port: self.tuple.remote_port(),
+            seq: self.send.initial,
+            ack: self.receive.next,
+            flags: if first { Flags::SYN } else { Flags::SYN.with(Flags::ACK) },
+            window: self.receive.limit.min(u32::from(u16::MAX)) as u16,
+            options: Options {
+                mss: Some(segment_size(self.send.link_mtu, self.tuple.is_v6())),
+                window_scale: scaled.then_some(self.receive.scale),
+                sack_permitted: first || self.send.sack_permitted,
+                timestamps: (first || self.timestamps.enabled).then_some(timestamps),
+                ..Options::default()
+            },
+        }
+    }
+
+    fn timestamps_option(&self, now: Instant) -> Option<Timestamps> {
+        self.timestamps
+            .enabled
+            .then(|| Timestamps { value: self.timestamps.value(now), echo: self.timestamps.recent })
+    }
+
+    fn window_field(&self) -> u16 {
+        let window = self.receive.edge().saturating_since(self.receive.next);
+        (window >> self.receive.scale).min(u32::from(u16::MAX)) as u16
+    }
+
+    // ---- the books ----
+
+    fn on_sent(&mut self, plan: Plan, pool: &mut Pool, now: Instant) {
+        if plan.kind != Kind::Handshake {
+            self.note_advertised();
+        }
+        self.note_acknowledged();
+        match plan.kind {
+            Kind::Handshake => self.on_handshake_sent(now),
+            Kind::New => self.on_new_sent(plan, pool, now),
+            Kind::Retransmission => self.on_sent_again(plan, now),
+            Kind::TailProbe => self.on_tail_probe_sent(plan, pool, now),
+            Kind::Alive => self.send.probe = Probe::None,
+            Kind::Acknowledgement => {}
+        }
+    }
+
+    /// What the window field just said.
+    fn note_advertised(&mut self) {
+        let told = self.receive.next + (u32::from(self.window_field()) << self.receive.scale);
+        self.receive.advertised = self.receive.advertised.max(told);
+    }
+
+    /// Every segment carries the acknowledgement. A peer without SACK counts duplicates: it gets each.
+    fn note_acknowledged(&mut self) {
+        let receive = &mut self.receive;
+        receive.last_acked = receive.next;
+        receive.unacknowledged = 0;
+        receive.duplicates = if self.send.sack_permitted { 0 } else { receive.duplicates.saturating_sub(1) };
+        receive.ack_now = receive.duplicates > 0;
+        self.deadlines.delayed_ack_at = super::connection::NEVER;
+    }
+
+    fn on_handshake_sent(&mut self, now: Instant) {
+        self.send.probe = Probe::None;
+        self.send.next = self.send.initial + 1;
+        self.send.last_sent_at = now;
+        if self.deadlines.loss == LossTimer::None {
+            self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+        }
+    }
+
+    fn on_new_sent(&mut self, plan: Plan, pool: &mut Pool, now: Instant) {
+        let end = plan.seq + plan.len + u32::from(plan.fin);
+        let idle = self.send.flight() == 0;
+        self.recovery.scoreboard.push(pool, plan.seq, end, now);
+        self.send.next = end;
+        self.send.fin_sent |= plan.fin;
+        self.send.last_sent_at = now;
+        self.send.small_allowed = false;
+        if self.recovery.phase == Phase::Recovery {
+            self.recovery.reduction.sent += plan.len;
+        }
+        // RFC 6298 (5.1), and RFC 8985, section 7.2: a probe timeout counts from the last new segment.
+        let arms = match self.deadlines.loss {
+            LossTimer::None | LossTimer::Persist => true,
+            LossTimer::TailProbe => true,
+            LossTimer::Retransmit | LossTimer::Reorder => idle,
+        };
+        if arms {
+            self.arm_loss_timer(None, now);
+        }
+    }
+
+    fn on_sent_again(&mut self, plan: Plan, now: Instant) {
+        let numbers = plan.len + u32::from(plan.fin);
+        self.recovery.scoreboard.on_retransmitted(plan.seq, plan.seq + numbers, now);
+        self.recovery.retransmitted_segments += 1;
+        if self.recovery.phase == Phase::Recovery {
+            self.recovery.reduction.sent += plan.len;
+        }
+        if self.deadlines.loss != LossTimer::Retransmit {
+            self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+        }
+    }
+
+    fn on_tail_probe_sent(&mut self, plan: Plan, pool: &mut Pool, now: Instant) {
+        self.send.probe = Probe::None;
+        let again = plan.seq != self.send.next;
+        if again {
+            self.on_sent_again(plan, now);
+        } else {
+            self.on_new_sent(plan, pool, now);
+        }
+        self.recovery.tail_probe.end = Some(self.send.next);
+        self.recovery.tail_probe.retransmission = again;
+        self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+    }
+
+    /// RFC 5681, section 4.1.
+    fn restart_after_idle(&mut self, now: Instant) {
+        let idle = self.send.flight() == 0 && self.send.unsent() > 0;
+        if idle && now.since(self.send.last_sent_at) > self.recovery.rtt.timeout() {
+            self.recovery.window.restart_after_idle();
+        }
+    }
+
+    /// Text waits, nothing is in flight, and the peer's window is why (RFC 9293, section 3.8.6.1).
+    fn arm_persist(&mut self, now: Instant) {
+        let waits = self.send.flight() == 0 && self.send.unsent() > 0 && self.state.is_synchronized();
+        if waits && self.deadlines.loss == LossTimer::None {
+            self.deadlines.set_loss(LossTimer::Persist, now + self.recovery.rtt.timeout());
+        }
+    }
+}
+
+/// What a path of `mtu` carries of one segment, options included: the MSS to announce (RFC 6691).
+pub(crate) fn segment_size(mtu: u16, v6: bool) -> u16 {
+    mtu.saturating_sub(if v6 { HEADERS_V6 } else { HEADERS_V4 }).max(1)
+}

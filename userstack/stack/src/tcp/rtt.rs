@@ -1,0 +1,131 @@
+//! Round-trip time and the retransmission timeout (RFC 6298).
+
+use std::time::Duration;
+
+use crate::Instant;
+
+/// RFC 6298, section 2.1.
+const INITIAL_RTO: Duration = Duration::from_secs(1);
+/// Linux's TCP_RTO_MIN. RFC 6298 (2.4) would have a second; every stack that people run uses a fifth, which is above
+/// the delayed acknowledgements of all of them.
+pub(crate) const MIN_RTO: Duration = Duration::from_millis(200);
+/// RFC 6298 (2.5) allows no less than 60 s.
+pub(crate) const MAX_RTO: Duration = Duration::from_secs(60);
+/// How long a smallest round trip is believed: paths change (RFC 8985, section 6.2 wants a window of minutes).
+const MIN_RTT_LIFE: Duration = Duration::from_secs(300);
+
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Rtt {
+    /// SRTT in nanoseconds; zero before the first sample.
+    smoothed: u64,
+    /// RTTVAR
+    variance: u64,
+    min: u64,
+    min_at: Instant,
+    /// Doublings since the last acknowledgement of new data.
+    backoff: u8,
+}
+
+impl Default for Rtt {
+    fn default() -> Self {
+        Self { smoothed: 0, variance: 0, min: u64::MAX, min_at: Instant::ZERO, backoff: 0 }
+    }
+}
+
+impl Rtt {
+    /// RFC 6298 (2.2) and (2.3).
+    pub(crate) fn sample(&mut self, rtt: Duration, now: Instant) {
+        let sample = (rtt.as_nanos() as u64).max(1);
+        self.note_min(sample, now);
+        if self.smoothed == 0 {
+            (self.smoothed, self.variance) = (sample, sample / 2);
+            return;
+        }
+        let error = self.smoothed.abs_diff(sample);
+        self.variance = self.variance - self.variance / 4 + error / 4;
+        self.smoothed = self.smoothed - self.smoothed / 8 + sample / 8;
+    }
+
+    /// The newest delivery of an acknowledgement, free of the peer's delay.
+    pub(crate) fn note_min(&mut self, sample: u64, now: Instant) {
+        if sample <= self.min || now.since(self.min_at) > MIN_RTT_LIFE {
+            (self.min, self.min_at) = (sample.max(1), now);
+        }
+    }
+
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
+        (self.smoothed > 0).then_some(Duration::from_nanos(self.smoothed))
+    }
+
+    pub(crate) fn smoothed_nanos(&self) -> u64 {
+        self.smoothed
+    }
+
+    /// Zero before the first sample.
+    pub(crate) fn min_nanos(&self) -> u64 {
+        if self.min == u64::MAX { 0 } else { self.min }
+    }
+
+    /// The timeout with its backoff (RFC 6298 (5.5)). The floor is on the variance, as Linux has it: with a steady
+    /// round trip the timeout would else be the round trip itself.
+    pub(crate) fn timeout(&self) -> Duration {
+        let base = match self.smoothed {
+            0 => INITIAL_RTO,
+            smoothed => {
+                let spread = (4 * self.variance).max(MIN_RTO.as_nanos() as u64);
+                Duration::from_nanos(smoothed + spread)
+            }
+        };
+        (base * (1 << self.backoff.min(16))).min(MAX_RTO)
+    }
+
+    pub(crate) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
+    /// New data was acknowledged.
+    pub(crate) fn end_backoff(&mut self) {
+        self.backoff = 0;
+    }
+
+    pub(crate) fn backoff(&self) -> u8 {
+        self.backoff
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_is_a_second_before_any_sample_and_never_below_the_floor() {
+        let mut rtt = Rtt::default();
+        assert_eq!(rtt.timeout(), INITIAL_RTO);
+        for _ in 0..100 {
+            rtt.sample(Duration::from_micros(100), Instant::ZERO);
+        }
+        assert!(rtt.timeout() >= MIN_RTO && rtt.timeout() < MIN_RTO + Duration::from_millis(1));
+    }
+
+    #[test]
+    fn the_first_sample_sets_mean_and_half_of_it_as_variance() {
+        let mut rtt = Rtt::default();
+        rtt.sample(Duration::from_millis(300), Instant::ZERO);
+        assert_eq!(rtt.timeout(), Duration::from_millis(300 + 4 * 150));
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_a_minute_and_ends_with_new_data() {
+        let mut rtt = Rtt::default();
+        let timeouts: Vec<_> = (0..8)
+            .map(|_| {
+                let timeout = rtt.timeout().as_secs();
+                rtt.back_off();
+                timeout
+            })
+            .collect();
+        assert_eq!(timeouts, [1, 2, 4, 8, 16, 32, 60, 60]);
+        rtt.end_backoff();
+        assert_eq!(rtt.timeout(), INITIAL_RTO);
+    }
+}

@@ -1,0 +1,465 @@
+//! What is in flight: each segment sent and not yet acknowledged, with when it was sent and what became of it.
+//!
+//! ```text
+//!        unacked                                          next
+//!           |  sent[0]  |  sent[1]  |  sent[2]  |  sent[3]  |
+//!           |   lost    |  sacked   |   lost,   |           |
+//!                                    sent again
+//!   pipe = flight - sacked_bytes - lost_bytes - presumed_bytes          (RFC 6675, section 4)
+//! ```
+
+use std::collections::VecDeque;
+
+use super::header::SackBlocks;
+use super::memory::Pool;
+use super::rack::Rack;
+use super::sequence::Seq;
+use crate::Instant;
+
+/// One segment in flight. A FIN counts as one number at its end.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Sent {
+    pub start: Seq,
+    pub end: Seq,
+    /// When it was sent last.
+    pub sent_at: Instant,
+    pub sacked: bool,
+    /// Taken as lost, and not sent again since.
+    pub lost: bool,
+    pub retransmitted: bool,
+}
+
+impl Sent {
+    fn len(&self) -> u32 {
+        self.end.since(self.start)
+    }
+}
+
+/// What one acknowledgement delivered.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Delivered {
+    /// Bytes newly acknowledged or newly selectively acknowledged.
+    pub bytes: u32,
+    /// When the oldest of them left that was sent once only (Karn's rule, RFC 6298, section 3).
+    pub oldest_sent_at: Option<Instant>,
+    /// When the newest of them left that was sent once only.
+    pub newest_sent_at: Option<Instant>,
+    /// A segment sent once was delivered after one sent later: the path reorders (RFC 8985, section 6.2, step 3).
+    pub reordered: bool,
+    /// A retransmitted segment was among them.
+    pub retransmitted: bool,
+}
+
+/// What of the acknowledgement decides whether it is of a retransmission or of the original (RFC 8985, section 6.2,
+/// step 2).
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct AckClock {
+    pub now: Instant,
+    /// The echoed timestamp as milliseconds of our clock, low 32 bits.
+    pub echo_ms: Option<u32>,
+    pub min_rtt_nanos: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Scoreboard {
+    sent: VecDeque<Sent>,
+    sacked_bytes: u32,
+    sacked_segments: u32,
+    lost_bytes: u32,
+    /// Bytes that duplicate acknowledgements say have left, when the peer has no SACK (RFC 5681, section 3.2).
+    presumed_bytes: u32,
+    /// No segment before it is `lost`.
+    lost_from: Seq,
+    /// The blocks of the last option: what they cover is marked already.
+    seen: SackBlocks,
+}
+
+impl Scoreboard {
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> Option<&Sent> {
+        self.sent.front()
+    }
+
+    pub(crate) fn last(&self) -> Option<&Sent> {
+        self.sent.back()
+    }
+
+    pub(crate) fn sacked_bytes(&self) -> u32 {
+        self.sacked_bytes
+    }
+
+    pub(crate) fn sacked_segments(&self) -> u32 {
+        self.sacked_segments
+    }
+
+    pub(crate) fn lost_bytes(&self) -> u32 {
+        self.lost_bytes
+    }
+
+    /// Bytes of `flight` that are thought to be in the network.
+    pub(crate) fn pipe(&self, flight: u32) -> u32 {
+        flight.saturating_sub(self.sacked_bytes + self.lost_bytes + self.presumed_bytes)
+    }
+
+    pub(crate) fn push(&mut self, pool: &mut Pool, start: Seq, end: Seq, now: Instant) {
+        if self.sent.is_empty() {
+            self.lost_from = start;
+            if self.sent.capacity() == 0 {
+                self.sent = pool.acquire_scoreboard();
+            }
+        }
+        self.sent.push_back(Sent {
+            start,
+            end,
+            sent_at: now,
+            sacked: false,
+            lost: false,
+            retransmitted: false,
+        });
+    }
+
+    /// Everything before `ack` has arrived.
+    pub(crate) fn acknowledge(
+        &mut self,
+        ack: Seq,
+        clock: &AckClock,
+        rack: &mut Rack,
+        delivered: &mut Delivered,
+        pool: &mut Pool,
+    ) {
+        while let Some(first) = self.sent.front_mut() {
+            if first.start.at_or_after(ack) {
+                break;
+            }
+            if first.end.after(ack) {
+                // The peer cut our segment: the rest stays in flight.
+                let head = ack.since(first.start);
+                first.start = ack;
+                let (sacked, lost) = (first.sacked, first.lost);
+                self.sacked_bytes -= if sacked { head } else { 0 };
+                self.lost_bytes -= if lost { head } else { 0 };
+                delivered.bytes += if sacked { 0 } else { head };
+                break;
+            }
+            let sent = *first;
+            self.sent.pop_front();
+            self.forget(&sent);
+            if !sent.sacked {
+                note_delivery(&sent, clock, rack, delivered);
+            }
+        }
+        self.lost_from = self.lost_from.max(ack);
+        if self.sent.is_empty() {
+            self.release(pool);
+        }
+    }
+
+    /// Marks what `blocks` cover between `unacked` and `next`. True when something was newly marked.
+    pub(crate) fn mark_sacked(
+        &mut self,
+        blocks: &SackBlocks,
+        span: (Seq, Seq),
+        clock: &AckClock,
+        rack: &mut Rack,
+        delivered: &mut Delivered,
+    ) -> bool {
+        let before = self.sacked_bytes;
+        for &(left, right) in blocks.as_slice() {
+            let (unacked, next) = span;
+            // A block below `unacked` is a DSACK (RFC 2883); one beyond `next` is no acknowledgement of ours.
+            if left.at_or_after(right) || left.before(unacked) || right.after(next) {
+                continue;
+            }
+            let seen =
+                self.seen.as_slice().iter().find(|(start, end)| *start == left && end.at_or_before(right));
+            let from = seen.map_or(left, |(_, end)| *end);
+            self.mark_block((left, right), from, clock, rack, delivered);
+        }
+        self.seen = *blocks;
+        self.sacked_bytes != before
+    }
+
+    fn mark_block(
+        &mut self,
+        (left, right): (Seq, Seq),
+        from: Seq,
+        clock: &AckClock,
+        rack: &mut Rack,
+        delivered: &mut Delivered,
+    ) {
+        let first = self.sent.partition_point(|sent| sent.end.at_or_before(from));
+        for sent in self.sent.range_mut(first..) {
+            if sent.end.after(right) {
+                break;
+            }
+            if sent.sacked || sent.start.before(left) {
+                continue;
+            }
+            sent.sacked = true;
+            self.sacked_bytes += sent.len();
+            self.sacked_segments += 1;
+            if std::mem::take(&mut sent.lost) {
+                self.lost_bytes -= sent.len();
+            }
+            note_delivery(sent, clock, rack, delivered);
+        }
+    }
+
+    /// RFC 8985, section 6.2, step 5: what was sent long enough before the newest delivered segment is lost.
+    /// Gives the time until the next one is, if the rest stays unacknowledged.
+    pub(crate) fn detect_losses(
+        &mut self,
+        rack: &Rack,
+        reorder_window_nanos: u64,
+        now: Instant,
+    ) -> Option<u64> {
+        let mut wait = None;
+        for sent in &mut self.sent {
+            if sent.sacked || sent.lost {
+                continue;
+            }
+            if !rack.was_sent_after(sent) {
+                if sent.retransmitted {
+                    continue;
+                }
+                // Segments sent once lie in the order in which they were sent: nothing older follows.
+                break;
+            }
+            let due = sent.sent_at.as_nanos() + rack.rtt_nanos() + reorder_window_nanos;
+            match due.checked_sub(now.as_nanos()) {
+                None | Some(0) => {
+                    sent.lost = true;
+                    self.lost_bytes += sent.len();
+                    self.lost_from = self.lost_from.min(sent.start);
+                }
+                Some(rest) => wait = wait.max(Some(rest)),
+            }
+        }
+        wait
+    }
+
+    /// The retransmission timer fired: all that is not selectively acknowledged is taken as lost (RFC 8985,
+    /// section 6.3). A first segment that is sacked but not acknowledged shows a peer that took its word back; then
+    /// nothing sacked counts (RFC 2018, section 8).
+    pub(crate) fn mark_all_lost(&mut self) {
+        if self.sent.front().is_some_and(|sent| sent.sacked) {
+            self.sent.iter_mut().for_each(|sent| sent.sacked = false);
+            (self.sacked_bytes, self.sacked_segments) = (0, 0);
+            self.seen = SackBlocks::default();
+        }
+        for sent in self.sent.iter_mut().filter(|sent| !sent.sacked && !sent.lost) {
+            sent.lost = true;
+            self.lost_bytes += sent.len();
+        }
+        self.presumed_bytes = 0;
+        self.lost_from = self.sent.front().map_or(self.lost_from, |sent| sent.start);
+    }
+
+    /// The path carries less than it did: segments of `bytes` and more never arrive (RFC 1191, section 6.5).
+    pub(crate) fn mark_longer_lost(&mut self, bytes: u32) {
+        for sent in self.sent.iter_mut().filter(|sent| !sent.sacked && !sent.lost && sent.len() >= bytes) {
+            sent.lost = true;
+            self.lost_bytes += sent.len();
+            self.lost_from = self.lost_from.min(sent.start);
+        }
+    }
+
+    /// Fast retransmit without SACK: the segment at `unacked` is lost (RFC 6582, section 3.2).
+    pub(crate) fn mark_first_lost(&mut self) {
+        if let Some(first) = self.sent.front_mut()
+            && !first.lost
+        {
+            first.lost = true;
+            self.lost_bytes += first.len();
+            self.lost_from = first.start;
+        }
+    }
+
+    /// A duplicate acknowledgement without SACK: one more segment has left.
+    pub(crate) fn presume_delivered(&mut self, bytes: u32, flight: u32) {
+        self.presumed_bytes = (self.presumed_bytes + bytes).min(flight.saturating_sub(self.lost_bytes));
+    }
+
+    /// New data was acknowledged: `bytes` of what duplicates told are counted already.
+    pub(crate) fn presume_fewer(&mut self, bytes: u32) {
+        self.presumed_bytes = self.presumed_bytes.saturating_sub(bytes);
+    }
+
+    /// The next segment to send again.
+    pub(crate) fn next_lost(&self) -> Option<Sent> {
+        if self.lost_bytes == 0 {
+            return None;
+        }
+        let from = self.sent.partition_point(|sent| sent.end.at_or_before(self.lost_from));
+        self.sent.range(from..).find(|sent| sent.lost).copied()
+    }
+
+    /// `start..end` was sent again: the whole of a segment, or its head when the path carries less than before.
+    pub(crate) fn on_retransmitted(&mut self, start: Seq, end: Seq, now: Instant) {
+        let index = self.sent.partition_point(|sent| sent.start.before(start));
+        let Some(sent) = self.sent.get_mut(index).filter(|sent| sent.start == start) else { return };
+        let rest = Sent { start: end, ..*sent };
+        let cut = sent.end.after(end);
+        sent.end = end;
+        if std::mem::take(&mut sent.lost) {
+            self.lost_bytes -= end.since(start);
+            self.lost_from = end;
+        }
+        (sent.retransmitted, sent.sent_at) = (true, now);
+        if cut {
+            self.sent.insert(index + 1, rest);
+        }
+    }
+
+    /// The connection has nothing in flight any more.
+    pub(crate) fn release(&mut self, pool: &mut Pool) {
+        let mut sent = std::mem::take(&mut self.sent);
+        sent.clear();
+        if sent.capacity() > 0 {
+            pool.release_scoreboard(sent);
+        }
+        *self = Self { lost_from: self.lost_from, ..Self::default() };
+    }
+
+    fn forget(&mut self, sent: &Sent) {
+        if sent.sacked {
+            self.sacked_bytes -= sent.len();
+            self.sacked_segments -= 1;
+        }
+        if sent.lost {
+            self.lost_bytes -= sent.len();
+        }
+    }
+}
+
+fn note_delivery(sent: &Sent, clock: &AckClock, rack: &mut Rack, delivered: &mut Delivered) {
+    delivered.bytes += sent.len();
+    if sent.retransmitted {
+        delivered.retransmitted = true;
+    } else {
+        let older = delivered.oldest_sent_at.map_or(sent.sent_at, |oldest| oldest.min(sent.sent_at));
+        delivered.oldest_sent_at = Some(older);
+        delivered.newest_sent_at = delivered.newest_sent_at.max(Some(sent.sent_at));
+    }
+    delivered.reordered |= rack.on_delivered(sent, clock);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CLOCK: AckClock = AckClock { now: Instant::from_nanos(1_000_000), echo_ms: None, min_rtt_nanos: 0 };
+
+    fn sent_segments(count: u32, base: Seq) -> (Scoreboard, Pool) {
+        let (mut board, mut pool) = (Scoreboard::default(), Pool::new(0));
+        for n in 0..count {
+            board.push(&mut pool, base + n * 100, base + (n + 1) * 100, Instant::from_nanos(u64::from(n)));
+        }
+        (board, pool)
+    }
+
+    fn sack(board: &mut Scoreboard, blocks: &[(Seq, Seq)], span: (Seq, Seq)) -> Delivered {
+        let mut option = SackBlocks::default();
+        blocks.iter().for_each(|(left, right)| option.push(*left, *right));
+        let (mut rack, mut delivered) = (Rack::default(), Delivered::default());
+        board.mark_sacked(&option, span, &CLOCK, &mut rack, &mut delivered);
+        delivered
+    }
+
+    #[test]
+    fn a_segment_is_sacked_once_and_by_whole_blocks_only() {
+        let (mut board, _) = sent_segments(10, Seq(0));
+        let span = (Seq(0), Seq(1000));
+        assert_eq!(sack(&mut board, &[(Seq(200), Seq(450))], span).bytes, 200);
+        assert_eq!(sack(&mut board, &[(Seq(200), Seq(450))], span).bytes, 0);
+        assert_eq!(
+            sack(&mut board, &[(Seq(200), Seq(500))], span).bytes,
+            100,
+            "the block grew over segment 4"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_takes_its_sack_back_is_sent_everything_again() {
+        let (mut board, _) = sent_segments(3, Seq(0));
+        sack(&mut board, &[(Seq(0), Seq(100))], (Seq(0), Seq(300)));
+        board.mark_all_lost();
+        assert_eq!((board.lost_bytes(), board.sacked_bytes()), (300, 0));
+    }
+
+    #[test]
+    fn a_segment_longer_than_the_path_carries_is_cut_when_sent_again() {
+        let (mut board, _) = sent_segments(1, Seq(0));
+        board.mark_all_lost();
+        board.on_retransmitted(Seq(0), Seq(60), CLOCK.now);
+        assert_eq!(board.next_lost().map(|sent| (sent.start, sent.end)), Some((Seq(60), Seq(100))));
+        assert_eq!(board.lost_bytes(), 40);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Ack(u32),
+        Sack(u32, u32),
+        Lose,
+        LoseFirst,
+        Resend(u32),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0u32..2100).prop_map(Step::Ack),
+            (0u32..2100, 0u32..2100).prop_map(|(left, right)| Step::Sack(left, right)),
+            Just(Step::Lose),
+            Just(Step::LoseFirst),
+            (1u32..150).prop_map(Step::Resend),
+        ];
+        prop::collection::vec(step, 1..40)
+    }
+
+    proptest! {
+        /// The counters are what a count over the segments gives, whatever the peer says.
+        #[test]
+        fn counters_agree_with_the_segments(base: u32, steps in steps()) {
+            let base = Seq(base);
+            let (mut board, mut pool) = sent_segments(20, base);
+            let (mut rack, mut unacked) = (Rack::default(), base);
+            for step in steps {
+                match step {
+                    Step::Ack(ack) => {
+                        let ack = (base + ack.min(2000)).max(unacked);
+                        unacked = ack;
+                        board.acknowledge(ack, &CLOCK, &mut rack, &mut Delivered::default(), &mut pool);
+                    }
+                    Step::Sack(left, right) => {
+                        sack(&mut board, &[(base + left, base + right)], (unacked, base + 2000));
+                    }
+                    Step::Lose => board.mark_all_lost(),
+                    Step::LoseFirst => {
+                        if board.first().is_some_and(|sent| !sent.sacked) {
+                            board.mark_first_lost();
+                        }
+                    }
+                    Step::Resend(most) => {
+                        if let Some(lost) = board.next_lost() {
+                            board.on_retransmitted(lost.start, lost.end.min(lost.start + most), CLOCK.now);
+                        }
+                    }
+                }
+                let sum = |of: fn(&Sent) -> bool| -> u32 { board.sent.iter().filter(|s| of(s)).map(Sent::len).sum() };
+                prop_assert_eq!(board.sacked_bytes, sum(|s| s.sacked));
+                prop_assert_eq!(board.lost_bytes, sum(|s| s.lost));
+                prop_assert_eq!(board.sacked_segments as usize, board.sent.iter().filter(|s| s.sacked).count());
+                prop_assert!(board.sent.iter().all(|s| !(s.sacked && s.lost) && s.start.before(s.end)));
+                prop_assert_eq!(board.next_lost().is_some(), board.lost_bytes > 0);
+                let flight = (base + 2000).since(unacked);
+                prop_assert_eq!(board.sent.iter().map(Sent::len).sum::<u32>(), flight);
+                prop_assert!(board.pipe(flight) <= flight);
+            }
+        }
+    }
+}

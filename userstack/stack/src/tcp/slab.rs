@@ -1,0 +1,123 @@
+//! Slots with lives: a key of an earlier life misses. Grows by blocks, so that nothing moves and no growth is long.
+
+/// Entries a block: enough that the block list stays short, few enough that one allocation is small.
+const BLOCK: usize = 64;
+const NIL: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    blocks: Vec<Vec<Entry<T>>>,
+    free: u32,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    life: u32,
+    next_free: u32,
+    value: Option<T>,
+}
+
+impl<T> Slab<T> {
+    pub(crate) fn new() -> Self {
+        Self { blocks: Vec::new(), free: NIL, len: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Slot and life of the new entry.
+    pub(crate) fn insert(&mut self, value: T) -> (u32, u32) {
+        self.len += 1;
+        if self.free == NIL {
+            return self.push(value);
+        }
+        let slot = self.free;
+        let entry = self.entry_mut(slot).expect("the free list names entries");
+        entry.value = Some(value);
+        let (life, next) = (entry.life, entry.next_free);
+        self.free = next;
+        (slot, life)
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
+        let free = self.free;
+        let entry = self.entry_mut(slot)?;
+        let value = entry.value.take()?;
+        entry.life = entry.life.wrapping_add(1);
+        entry.next_free = free;
+        self.free = slot;
+        self.len -= 1;
+        Some(value)
+    }
+
+    pub(crate) fn get(&self, slot: u32, life: u32) -> Option<&T> {
+        let entry = self.entry(slot)?;
+        entry.value.as_ref().filter(|_| entry.life == life)
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u32, life: u32) -> Option<&mut T> {
+        let entry = self.entry_mut(slot)?;
+        let current = entry.life == life;
+        entry.value.as_mut().filter(|_| current)
+    }
+
+    /// The entry that lives in `slot` now.
+    pub(crate) fn at(&self, slot: u32) -> Option<&T> {
+        self.entry(slot)?.value.as_ref()
+    }
+
+    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.entry_mut(slot)?.value.as_mut()
+    }
+
+    /// The life that `slot` lives now.
+    pub(crate) fn life(&self, slot: u32) -> u32 {
+        self.entry(slot).map_or(0, |entry| entry.life)
+    }
+
+    fn push(&mut self, value: T) -> (u32, u32) {
+        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let number = self.blocks.len() - 1;
+        let block = &mut self.blocks[number];
+        block.push(Entry { life: 0, next_free: NIL, value: Some(value) });
+        let slot = u32::try_from(number * BLOCK + block.len() - 1).expect("fewer than 2^32 entries");
+        (slot, 0)
+    }
+
+    fn entry(&self, slot: u32) -> Option<&Entry<T>> {
+        self.blocks.get(slot as usize / BLOCK)?.get(slot as usize % BLOCK)
+    }
+
+    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+        self.blocks.get_mut(slot as usize / BLOCK)?.get_mut(slot as usize % BLOCK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_an_earlier_life_misses() {
+        let mut slab = Slab::new();
+        let (slot, life) = slab.insert('a');
+        assert_eq!(slab.get(slot, life), Some(&'a'));
+        assert_eq!(slab.remove(slot), Some('a'));
+        assert_eq!(slab.remove(slot), None);
+        let (again, second) = slab.insert('b');
+        assert_eq!(again, slot, "slots are used again");
+        assert_eq!((slab.get(slot, life), slab.get(slot, second)), (None, Some(&'b')));
+    }
+
+    #[test]
+    fn growth_keeps_what_is_there() {
+        let mut slab = Slab::new();
+        let keys: Vec<_> = (0..1000).map(|n| slab.insert(n)).collect();
+        assert!(keys.iter().enumerate().all(|(n, (slot, life))| slab.get(*slot, *life) == Some(&n)));
+        assert_eq!(slab.len(), 1000);
+    }
+}

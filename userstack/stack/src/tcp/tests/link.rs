@@ -1,0 +1,147 @@
+//! A host (one engine), and the wire that its segments are written to.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::tcp::boundary::{Arrival, Outgoing, Path, Refused, SegmentSink};
+use crate::tcp::engine::{Tcp, TcpConfig};
+use crate::{Chain, Discard, Instant, InterfaceId};
+
+pub(super) const INTERFACE: InterfaceId = InterfaceId(1);
+
+/// A segment on its way: TCP header and text.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub bytes: Vec<u8>,
+}
+
+/// Takes segments until it is full.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub mtu: u16,
+    pub room: usize,
+    pub sent: Vec<Packet>,
+    pub refuse: Option<Refused>,
+}
+
+impl Wire {
+    pub fn new(mtu: u16) -> Self {
+        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None }
+    }
+}
+
+impl SegmentSink for Wire {
+    fn mtu(&mut self, _local: IpAddr, _remote: IpAddr, _path: &mut Path) -> Result<u16, Refused> {
+        match self.refuse {
+            Some(Refused::NoRoute) => Err(Refused::NoRoute),
+            _ => Ok(self.mtu),
+        }
+    }
+
+    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
+        if let Some(refused) = self.refuse {
+            return Err(refused);
+        }
+        if self.sent.len() >= self.room {
+            return Err(Refused::Full);
+        }
+        let ip_header = if segment.local.is_ipv6() { 40 } else { 20 };
+        let bytes = [segment.header, segment.payload[0], segment.payload[1]].concat();
+        assert!(
+            bytes.len() + ip_header <= usize::from(self.mtu),
+            "{} bytes do not fit the path",
+            bytes.len()
+        );
+        path.interface = Some(INTERFACE);
+        self.sent.push(Packet { source: segment.local, destination: segment.remote, bytes });
+        Ok(())
+    }
+}
+
+/// A packet as it may lie in memory: cut into chunks.
+#[derive(Debug)]
+pub(super) struct Chunks(pub Vec<Vec<u8>>);
+
+impl Chunks {
+    /// The header whole, the text cut every `chunk` bytes.
+    pub fn cut(bytes: &[u8], chunk: usize) -> Self {
+        let header = bytes.get(12).map_or(0, |byte| usize::from(byte >> 4) * 4).min(bytes.len());
+        let first = bytes.len().min(header.max(chunk));
+        let rest = bytes[first..].chunks(chunk.max(1)).map(<[u8]>::to_vec);
+        Self(std::iter::once(bytes[..first].to_vec()).chain(rest).collect())
+    }
+}
+
+impl Chain for Chunks {
+    fn total_len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    fn chunks(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunk(&self, index: usize) -> &[u8] {
+        self.0.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
+        self.0.get_mut(index).map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    fn grow_front(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
+    fn shrink_front(&mut self, bytes: usize) {
+        self.0[0].drain(..bytes);
+    }
+
+    fn truncate(&mut self, mut len: usize) {
+        for chunk in &mut self.0 {
+            chunk.truncate(len);
+            len -= chunk.len();
+        }
+    }
+}
+
+/// One engine and its address.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub tcp: Tcp,
+    pub wire: Wire,
+    pub address: IpAddr,
+    pub discards: Vec<Discard>,
+}
+
+impl Host {
+    pub fn new(address: &str, mtu: u16, memory_budget_bytes: usize) -> Self {
+        let address: IpAddr = address.parse().unwrap();
+        let mut secret = [0; 32];
+        secret[0] = address.is_ipv6().into();
+        let config = TcpConfig { secret, ports: (40_000, 40_099), max_flows: 4096, memory_budget_bytes };
+        Self { tcp: Tcp::new(config, Instant::ZERO), wire: Wire::new(mtu), address, discards: Vec::new() }
+    }
+
+    pub fn receive(&mut self, packet: &Packet, chunk: usize, now: Instant) {
+        let (local, remote) = (packet.destination.ip(), packet.source.ip());
+        let arrival = Arrival { interface: INTERFACE, local, remote, ecn: 0 };
+        if let Err(reason) = self.tcp.handle_segment(arrival, &Chunks::cut(&packet.bytes, chunk), 0, now) {
+            self.discards.push(reason);
+        }
+    }
+
+    /// What is sent now.
+    pub fn transmit(&mut self, now: Instant) -> Vec<Packet> {
+        for _ in 0..1_000 {
+            if !self.tcp.poll_transmit(&mut self.wire, 64, now) {
+                return std::mem::take(&mut self.wire.sent);
+            }
+            if self.wire.sent.len() >= self.wire.room {
+                return std::mem::take(&mut self.wire.sent);
+            }
+        }
+        panic!("an engine that never has sent all");
+    }
+}
