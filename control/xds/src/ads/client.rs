@@ -96,7 +96,8 @@ impl AdsClient {
             decoded.push(Assembly::decode(kind, &resource.name, body).map_err(|e| e.to_string())?);
         }
         let subscription = self.subscription(kind);
-        if subscription.versions.len() + decoded.len() > MAX_NAMES {
+        let new = response.resources.iter().filter(|one| !subscription.versions.contains_key(&one.name));
+        if subscription.versions.len() + new.count() > MAX_NAMES {
             return Err(format!("{kind}: more than {MAX_NAMES} resources"));
         }
         for resource in &response.resources {
