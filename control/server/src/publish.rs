@@ -9,8 +9,8 @@ use model::{HealthView, Key, Resources, Status, compile, compile_client, conditi
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
-use xds::ads::Snapshot;
 use xds::convert::{Audience, ConvertError, encode_table};
+use xds::snapshot::Snapshot;
 
 use crate::fleet::Fleet;
 use crate::grpc_view;

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use model::table::Table;
 
-use super::{MAX_NAMES, ResourceType, WILDCARD};
+use super::stream::{MAX_NAMES, WILDCARD};
 use crate::convert::{Assembly, Missing};
 use crate::envoy::core;
 use crate::envoy::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::envoy::rpc;
+use crate::snapshot::ResourceType;
 
 /// gRPC's INVALID_ARGUMENT, the code of a refusal.
 const INVALID_ARGUMENT: i32 = 3;

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{
-    Acknowledgement, InFlight, RESPONSE_BYTES, Resource, ResourceType, Snapshot, StreamError, WILDCARD,
-    check_names, control_plane, settle,
+use super::stream::{
+    Acknowledgement, InFlight, MAX_NAMES, RESPONSE_BYTES, StreamError, WILDCARD, check_names, control_plane,
+    settle,
 };
 use crate::envoy::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use crate::snapshot::{Resource, ResourceType, Snapshot};
 
 /// New and changed resources go out in this order.
 const MAKE: [ResourceType; 4] =
@@ -130,7 +131,7 @@ impl Subscription {
     /// The first request of a type: no names means all, and the client says what it holds from an earlier stream.
     fn start(&mut self, kind: ResourceType, request: &DeltaDiscoveryRequest) -> Result<(), StreamError> {
         self.wildcard = kind.has_wildcard() && request.resource_names_subscribe.is_empty();
-        if request.initial_resource_versions.len() > super::MAX_NAMES {
+        if request.initial_resource_versions.len() > MAX_NAMES {
             return Err(StreamError::TooManyNames(kind));
         }
         for (name, version) in &request.initial_resource_versions {

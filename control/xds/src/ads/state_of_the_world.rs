@@ -6,11 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{
-    Acknowledgement, InFlight, Resource, ResourceType, Snapshot, StreamError, WILDCARD, check_names,
-    control_plane, settle,
-};
+use super::stream::{Acknowledgement, InFlight, StreamError, WILDCARD, check_names, control_plane, settle};
 use crate::envoy::discovery::{DiscoveryRequest, DiscoveryResponse};
+use crate::snapshot::{Resource, ResourceType, Snapshot};
 
 type Resources = BTreeMap<String, Arc<Resource>>;
 

@@ -14,6 +14,7 @@ use crate::envoy::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use crate::envoy::rpc;
+use crate::snapshot::{ResourceType, Snapshot};
 
 /// One HTTP listener, routed to `clusters` with one endpoint each.
 fn table(version: u64, clusters: &[&str]) -> Table {
