@@ -98,7 +98,7 @@ impl Resource {
         Key::new(self.kind(), &self.metadata.namespace, &self.metadata.name)
     }
 
-    /// One YAML document, as [`crate::read_documents`] reads it.
+    /// One YAML document, which reads back as the same resource.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
         serde_saphyr::to_string(self)
     }

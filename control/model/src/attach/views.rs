@@ -77,14 +77,9 @@ impl<'a> RouteView<'a> {
 
 impl RouteView<'_> {
     /// Who refers, below `parent`.
-    pub(crate) fn referrer<'b>(&'b self, parent: &'b ParentRef) -> Referrer<'b> {
-        let service = parent.group == CORE_GROUP && parent.kind == Kind::Service.name();
-        let namespace = parent.namespace.as_deref().unwrap_or(&self.key.namespace);
-        Referrer {
-            kind: self.key.kind,
-            namespace: &self.key.namespace,
-            parent_service: service.then_some((namespace, parent.name.as_str())),
-        }
+    pub(crate) fn referrer(&self, parent: &ParentRef) -> Referrer<'_> {
+        let below_service = parent.group == CORE_GROUP && parent.kind == Kind::Service.name();
+        Referrer { kind: self.key.kind, namespace: &self.key.namespace, below_service }
     }
 
     /// The problems of its backends below `parent`, each with the field's path, in their order.

@@ -338,7 +338,11 @@ fn a_consumers_route_is_for_its_own_namespace_alone_and_replaces_the_producers()
     let own = &table.routes["mesh@shop/default/a/80/tcp"].virtual_hosts[0].routes;
     assert_eq!((own.len(), own[0].name.as_str()), (1, "shop/r/0/0"));
     let HttpAction::Forward(backends) = &own[0].action else { panic!() };
-    assert_eq!(backends[0].cluster.as_deref(), Some("default/a/80/http1"), "its own parent needs no grant");
+    assert_eq!(
+        backends[0].cluster.as_deref(),
+        Some("default/a/80/http1"),
+        "a route of a Service needs no grant"
+    );
     assert_eq!(table.routes["mesh/default/a/80/tcp"].virtual_hosts[0].routes[0].name, "default/r/0/0");
     let shared = &table.listeners["mesh@shop/default/b/81/tcp"].protocol;
     assert_eq!(

@@ -175,6 +175,14 @@ fn a_reference_into_another_namespace_needs_that_namespaces_grant() {
 }
 
 #[test]
+fn a_route_of_a_service_needs_no_grant() {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop}, spec: {ports: [{port: 80}]}}\n---\n";
+    let spec = "parentRefs: [{group: '', kind: Service, name: a}], rules: [{backendRefs: [{name: s, namespace: shop, port: 80}]}]";
+    let parent = parent(&(SERVICE.to_owned() + service + &route("HTTPRoute", "r", "default", spec)));
+    assert_eq!(said(parent.condition("ResolvedRefs")), (Truth::True, "ResolvedRefs"));
+}
+
+#[test]
 fn what_is_not_there_and_what_is_not_allowed_look_alike_without_a_grant() {
     let spec = "rules: [{backendRefs: [{name: nobody, namespace: shop, port: 80}]}]";
     assert_eq!(resolved(spec, ""), no("RefNotPermitted"));
