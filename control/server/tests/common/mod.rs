@@ -32,12 +32,15 @@ impl Mesh {
     }
 
     pub async fn start_on(store: Arc<dyn Store>) -> Mesh {
+        Mesh::start_at("127.0.0.1:0".parse().unwrap(), store).await
+    }
+
+    pub async fn start_at(listen: SocketAddr, store: Arc<dyn Store>) -> Mesh {
         let prefixes = ServicePrefixes {
             v4: Some("10.96.0.0/16".parse().unwrap()),
             v6: Some("fd00:10:96::/112".parse().unwrap()),
         };
-        let options =
-            Options { listen: "127.0.0.1:0".parse().unwrap(), unix: None, insecure: false, prefixes };
+        let options = Options { listen, unix: None, insecure: false, prefixes };
         let (end, ended) = oneshot::channel::<()>();
         let (told, address) = oneshot::channel();
         let server = tokio::spawn(async move {
