@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use crate::ads::AdsClient;
 use crate::convert::USER_AGENT;
@@ -107,7 +107,9 @@ async fn follow_tables(
                 Err(error) => warn!(version, error, "xds: table refused, the last one stays"),
             }
             client.handle_applied(outcome);
-        } else if let Some(missing) = client.missing() {
+        } else if enabled!(Level::DEBUG)
+            && let Some(missing) = client.missing()
+        {
             debug!(%missing, "xds: table not complete");
         }
         send_requests(client, &sender).await?;

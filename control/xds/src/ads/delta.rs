@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::stream::{
     Acknowledgement, InFlight, MAX_NAMES, RESPONSE_BYTES, StreamError, WILDCARD, check_names, control_plane,
-    settle,
+    must_wait, settle,
 };
 use crate::envoy::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::snapshot::{Resource, ResourceType, Snapshot};
@@ -77,10 +77,19 @@ impl DeltaStream {
     /// The next response to send, if there is one now.
     pub fn poll_response(&mut self) -> Option<DeltaDiscoveryResponse> {
         let snapshot = self.snapshot.clone()?;
+        let mut held = Vec::new();
         for kind in MAKE {
-            if let Some(poll) = self.poll(kind, |subscription| subscription.news(kind, &snapshot)) {
-                return poll;
+            if must_wait(kind, &held) {
+                continue;
             }
+            match self.poll(kind, |subscription| subscription.news(kind, &snapshot)) {
+                Some(Some(response)) => return Some(response),
+                Some(None) => held.push(kind),
+                None => {}
+            }
+        }
+        if !held.is_empty() {
+            return None;
         }
         // A client that refused something still works with what it had.
         if !self.subscriptions.values().any(|subscription| subscription.refused) {

@@ -76,3 +76,17 @@ pub(super) fn settle(
     };
     Some(Acknowledgement { kind, version: answered.version, outcome })
 }
+
+/// Whether a response of `kind` must wait while `held` have more to send than their unanswered response.
+///
+/// Endpoints never wait: Envoy answers clusters only once it has the endpoints of those that it was sent. Listeners and
+/// routes wait for what they use; what closes a publication waits for all.
+pub(super) fn must_wait(kind: ResourceType, held: &[ResourceType]) -> bool {
+    match kind {
+        ResourceType::Cluster | ResourceType::Endpoints => false,
+        ResourceType::Listener | ResourceType::Routes => {
+            held.iter().any(|held| *held <= ResourceType::Endpoints)
+        }
+        ResourceType::SourceClasses => !held.is_empty(),
+    }
+}

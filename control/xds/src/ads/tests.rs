@@ -261,6 +261,32 @@ fn a_large_publication_goes_out_in_parts() {
     assert!(parts > 1);
 }
 
+/// Envoy's way: it answers clusters only when it has the endpoints of all that it was sent.
+#[test]
+fn endpoints_go_out_while_clusters_wait_for_their_answer_and_routes_do_not() {
+    let mut server = DeltaStream::default();
+    let ask = |server: &mut DeltaStream, kind: ResourceType, names: &[&str], nonce: &str| {
+        let request = DeltaDiscoveryRequest {
+            type_url: kind.type_url(),
+            resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            response_nonce: nonce.to_owned(),
+            ..Default::default()
+        };
+        server.handle_request(request).unwrap();
+    };
+    server.handle_snapshot(snapshot(&table(1, &["a"])));
+    ask(&mut server, ResourceType::Cluster, &["*"], "");
+    let clusters = server.poll_response().unwrap();
+    server.handle_snapshot(snapshot(&table(2, &["a", "b"])));
+    ask(&mut server, ResourceType::Endpoints, &["a"], "");
+    ask(&mut server, ResourceType::Routes, &["web"], "");
+    assert_eq!(server.poll_response().unwrap().type_url, ResourceType::Endpoints.type_url());
+    assert!(server.poll_response().is_none(), "routes use cluster b, which has not been sent");
+    ask(&mut server, ResourceType::Cluster, &[], &clusters.nonce);
+    assert_eq!(server.poll_response().unwrap().type_url, ResourceType::Cluster.type_url());
+    assert_eq!(server.poll_response().unwrap().type_url, ResourceType::Routes.type_url());
+}
+
 #[test]
 fn a_name_that_does_not_exist_is_answered_as_removed_and_sent_when_it_does() {
     let mut server = DeltaStream::default();
