@@ -27,8 +27,9 @@ pub const HEADROOM_BYTES: usize = 256;
 pub(crate) const RECEIVE_RING: u32 = 4_096;
 /// Descriptors on the transmit ring: many bursts of 64, or 2,048 / 17 packets of 64 KiB.
 pub(crate) const TRANSMIT_RING: u32 = 2_048;
-/// At least the receive ring, so that it can be filled whole.
-pub(crate) const FILL_RING: u32 = 4_096;
+/// A queue's chunks with the kernel, on the fill and the receive ring together, are at most this many; so the receive ring
+/// always has a place for each, and `rx_ring_full` stays zero.
+pub(crate) const FILL_RING: u32 = RECEIVE_RING;
 /// At least the transmit ring, and what is on its way besides: the kernel sends nothing that it could not complete.
 pub(crate) const COMPLETION_RING: u32 = 4_096;
 

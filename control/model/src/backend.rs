@@ -53,12 +53,13 @@ impl ClusterRef {
     }
 }
 
-/// The route that refers, and the Service it is attached to, if that is its parent.
+/// The route that refers.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Referrer<'a> {
     pub kind: Kind,
     pub namespace: &'a str,
-    pub parent_service: Option<(&'a str, &'a str)>,
+    /// Whether its parent is a Service (else a Gateway).
+    pub below_service: bool,
 }
 
 /// In the order of the specification's checks: kind, permission, existence, protocol.
@@ -105,11 +106,11 @@ fn backend_port(service: &ServiceSpec, number: u16, kind: Kind) -> Option<&Servi
     service.port(number, wanted).or_else(any)
 }
 
-/// A Service's own namespace and its routes' parents need no grant: a consumer's route shapes only its own calls to a
-/// Service that it may call anyway.
+/// A route of a Gateway exposes Services, so another namespace must have agreed. One of a Service needs no grant
+/// (GEP-1294, Namespace boundaries): it only shapes calls of those who may call every Service anyway.
 fn permitted(resources: &Resources, referrer: Referrer<'_>, namespace: &str, name: &str) -> bool {
     namespace == referrer.namespace
-        || referrer.parent_service == Some((namespace, name))
+        || referrer.below_service
         || resources.grants().any(|(metadata, grant)| {
             metadata.namespace == namespace
                 && grant.from.iter().any(|from| {

@@ -199,15 +199,33 @@ fn listener_status(
 
 fn route_status(resources: &Resources, route: &RouteView<'_>) -> Status {
     let observed = Observed(route.metadata.generation);
-    let parents = route.parents.iter().map(|parent| ParentStatus {
-        parent_ref: parent.parent.clone(),
-        controller_name: CONTROLLER_NAME.to_owned(),
-        conditions: vec![
+    let parents = route.parents.iter().map(|parent| {
+        let mut conditions = vec![
             route_accepted(&observed, route, parent),
             observed.outcome("ResolvedRefs", &resolved_refs(resources, route, parent.parent)),
-        ],
+        ];
+        conditions.extend(partially_invalid(&observed, route, parent));
+        ParentStatus {
+            parent_ref: parent.parent.clone(),
+            controller_name: CONTROLLER_NAME.to_owned(),
+            conditions,
+        }
     });
     Status { parents: parents.collect(), ..Status::default() }
+}
+
+/// Only ever True, and only beside Accepted; its message has the specification's prefix.
+fn partially_invalid(
+    observed: &Observed,
+    route: &RouteView<'_>,
+    parent: &ParentView<'_>,
+) -> Option<Condition> {
+    if parent.outcome.is_err() || route.dropped.is_empty() {
+        return None;
+    }
+    let reasons: Vec<&str> = route.dropped.values().map(String::as_str).collect();
+    let message = format!("Dropped Rule: {}; such requests are answered with 500", reasons.join("; "));
+    Some(observed.condition("PartiallyInvalid", Truth::True, Reason::UnsupportedValue.name(), message))
 }
 
 fn route_accepted(observed: &Observed, route: &RouteView<'_>, parent: &ParentView<'_>) -> Condition {

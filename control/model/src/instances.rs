@@ -26,10 +26,10 @@ pub(crate) struct Instances<'a> {
 
 impl<'a> Instances<'a> {
     pub(crate) fn new(resources: &'a Resources) -> Instances<'a> {
+        let labelled = Labelled::new(resources);
         let mut ports = BTreeMap::new();
         for (metadata, service) in resources.services() {
-            let workloads = resources.workloads_of(&metadata.namespace);
-            let selected: Vec<_> = workloads.filter(|(workload, _)| selects(service, workload)).collect();
+            let selected = labelled.selected(&metadata.namespace, service);
             for port in &service.ports {
                 let key = Key::new(Kind::Service, &metadata.namespace, &metadata.name);
                 ports.insert((key, port.port, port.protocol), behind(port, &selected));
@@ -65,18 +65,47 @@ impl<'a> Instances<'a> {
 }
 
 /// A Workload that has no port of the name that `targetPort` asks for is not behind the port.
-fn behind<'a>(port: &ServicePort, selected: &[(&'a Metadata, &'a WorkloadSpec)]) -> Vec<Instance<'a>> {
+fn behind<'a>(port: &ServicePort, selected: &[Found<'a>]) -> Vec<Instance<'a>> {
     let target = port.target_port.clone().unwrap_or(TargetPort::Number(port.port));
-    let instance = |(metadata, spec): &(&'a Metadata, &'a WorkloadSpec)| {
+    let instance = |(metadata, spec): &Found<'a>| {
         let (port, known) = target_port(spec, &target, port.protocol)?;
         Some(Instance { metadata, spec, port, check: known.and_then(|port| port.health_check.as_ref()) })
     };
     selected.iter().filter_map(instance).collect()
 }
 
-fn selects(service: &ServiceSpec, workload: &Metadata) -> bool {
-    !service.selector.is_empty()
-        && service.selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+/// Workloads by namespace and label: a Service looks at its rarest label's Workloads, not at all of them.
+struct Labelled<'a> {
+    workloads: BTreeMap<(&'a str, &'a str, &'a str), Vec<Found<'a>>>,
+}
+
+type Found<'a> = (&'a Metadata, &'a WorkloadSpec);
+
+impl<'a> Labelled<'a> {
+    fn new(resources: &'a Resources) -> Labelled<'a> {
+        let mut workloads: BTreeMap<_, Vec<Found<'a>>> = BTreeMap::new();
+        for (metadata, spec) in resources.workloads() {
+            for (key, value) in &metadata.labels {
+                let label = (metadata.namespace.as_str(), key.as_str(), value.as_str());
+                workloads.entry(label).or_default().push((metadata, spec));
+            }
+        }
+        Labelled { workloads }
+    }
+
+    /// A Service without a selector selects nothing.
+    fn selected(&self, namespace: &str, service: &ServiceSpec) -> Vec<Found<'a>> {
+        let each = service.selector.iter().map(|(key, value)| self.with((namespace, key, value)));
+        let rarest = each.min_by_key(|found| found.len()).unwrap_or_default();
+        let all = |metadata: &Metadata| {
+            service.selector.iter().all(|(key, value)| metadata.labels.get(key) == Some(value))
+        };
+        rarest.iter().copied().filter(|(metadata, _)| all(metadata)).collect()
+    }
+
+    fn with<'s>(&'s self, label: (&'s str, &'s str, &'s str)) -> &'s [Found<'a>] {
+        self.workloads.get(&label).map_or(&[], Vec::as_slice)
+    }
 }
 
 fn target_port<'a>(

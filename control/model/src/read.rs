@@ -13,6 +13,9 @@ use crate::validate::validate;
 /// A larger text is refused whole. Kubernetes' stores take 1.5 MiB an object; a directory is read file by file.
 pub const MOST_BYTES: usize = 16 * 1024 * 1024;
 
+/// What aliases of one document may repeat, in parser events: far above any real use, far below a denial of service.
+const MOST_ALIASED_EVENTS: usize = 50_000;
+
 /// One thing that is wrong with one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadError {
@@ -165,6 +168,7 @@ fn parse(part: Part<'_>) -> Result<Value, String> {
         // `yes`, `on` and their like are text, as in YAML 1.2.
         strict_booleans: true,
         with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_ALIASED_EVENTS },
     };
     let text = part.text.trim_start_matches('\u{feff}');
     if is_preamble(text.strip_prefix("---").unwrap_or(text)) {

@@ -20,9 +20,8 @@ pub(crate) enum Reason {
     NotAllowedByListeners,
     NoMatchingListenerHostname,
     UnsupportedValue,
-    /// A route of another kind, or an older one, has the place. The specification asks for Accepted=False and gives
-    /// no reason's name.
-    RouteConflict,
+    /// A route of another kind, or an older one, has the place (GEP-1294, Route types).
+    Conflicted,
     // Routes, ResolvedRefs.
     InvalidKind,
     RefNotPermitted,
@@ -54,7 +53,7 @@ impl Reason {
             Reason::NotAllowedByListeners => "NotAllowedByListeners",
             Reason::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Reason::UnsupportedValue => "UnsupportedValue",
-            Reason::RouteConflict => "RouteConflict",
+            Reason::Conflicted => "Conflicted",
             Reason::InvalidKind => "InvalidKind",
             Reason::RefNotPermitted => "RefNotPermitted",
             Reason::BackendNotFound => "BackendNotFound",

@@ -98,6 +98,11 @@ impl Resource {
         Key::new(self.kind(), &self.metadata.namespace, &self.metadata.name)
     }
 
+    /// One YAML document, which reads back as the same resource.
+    pub fn to_yaml(&self) -> Result<String, serde_saphyr::SerializeError> {
+        serde_saphyr::to_string(self)
+    }
+
     /// Reads one document. All problems that can be told apart are returned; `status` is taken as it is if it can
     /// be read, since only the server writes it.
     pub fn from_value(value: Value) -> Result<Resource, Vec<FieldError>> {

@@ -77,18 +77,6 @@ impl Resources {
         })
     }
 
-    /// The Workloads of one namespace.
-    pub fn workloads_of(&self, namespace: &str) -> impl Iterator<Item = (&Metadata, &WorkloadSpec)> {
-        let first = Key { kind: Kind::Workload, namespace: namespace.to_owned(), name: String::new() };
-        let from_first = self.by_key.range(first.clone()..);
-        let own = from_first
-            .take_while(move |(key, _)| key.kind == Kind::Workload && key.namespace == first.namespace);
-        own.filter_map(|(_, resource)| match &resource.spec {
-            Spec::Workload(spec) => Some((&resource.metadata, spec)),
-            _ => None,
-        })
-    }
-
     pub fn nodes(&self) -> impl Iterator<Item = (&Metadata, &NodeSpec)> {
         self.of_kind(Kind::Node).filter_map(|resource| match &resource.spec {
             Spec::Node(spec) => Some((&resource.metadata, spec)),

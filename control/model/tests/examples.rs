@@ -57,3 +57,23 @@ fn a_node_that_runs_nothing_has_an_empty_table() {
     let table = compile(&example("demo"), "node-2", &HealthView::default());
     assert_eq!(table, model::table::Table::default());
 }
+
+#[test]
+fn the_demos_shift_replaces_its_route_and_changes_nothing_but_weights() {
+    let mut resources = example("demo");
+    let before = compile(&resources, "node-1", &HealthView::default());
+    let text = fs::read_to_string(root().join("examples/demo-shift.yaml")).unwrap();
+    for resource in read_documents("demo-shift.yaml", &text).unwrap() {
+        assert!(resources.insert(resource).is_some(), "it replaces what the demo has");
+    }
+    let after = compile(&resources, "node-1", &HealthView::default());
+    assert_eq!((&after.listeners, &after.clusters), (&before.listeners, &before.clusters));
+    let weights = |table: &model::table::Table| -> Vec<u32> {
+        let host = &table.routes["gateway/default/edge/80/tcp"].virtual_hosts[0];
+        let model::table::HttpAction::Forward(backends) = &host.routes[1].action else {
+            panic!("it forwards")
+        };
+        backends.iter().map(|backend| backend.weight).collect()
+    };
+    assert_eq!((weights(&before), weights(&after)), (vec![90, 10], vec![20, 80]));
+}

@@ -1,5 +1,6 @@
 //! A whole control plane over loopback: operators' requests in, tables at a data plane out.
 
+#[allow(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use common::{DataPlane, Mesh, WEB, eventually};

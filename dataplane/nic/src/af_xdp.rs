@@ -6,8 +6,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use xsk::{BindError, CopyMode, Pool, Queue, Received, Region, RegionError, Socket};
+use xsk::{BindError, CopyMode, Pool, Queue, Region, RegionError, Socket};
 
+use crate::assembly::Assembly;
 use crate::packet::{Burst, FRAME_BYTES, Frame, MAX_FRAMES, Packet};
 use crate::{Offloads, QueueCounters, QueuePair};
 
@@ -138,43 +139,13 @@ impl Pools {
 pub struct XskQueuePair {
     queue: Queue,
     offloads: Offloads,
-    /// The chain whose last frame has not come yet.
-    unfinished: Option<Packet>,
-    /// The rest of a broken chain is on its way.
-    skipping: bool,
+    assembly: Assembly,
     counters: QueueCounters,
 }
 
 impl XskQueuePair {
     fn new(queue: Queue, offloads: Offloads) -> Self {
-        Self { queue, offloads, unfinished: None, skipping: false, counters: QueueCounters::default() }
-    }
-
-    /// Adds a frame to the chain that it continues. The packet, when the frame ends it.
-    #[inline]
-    fn assemble(&mut self, received: Received) -> Option<Packet> {
-        let Received { chunk, start, len, continued } = received;
-        if self.skipping {
-            self.skipping = continued;
-            return None;
-        }
-        let frame = Frame::received(chunk, start, len)?;
-        let packet = match self.unfinished.take() {
-            None => Packet::new(frame),
-            Some(mut packet) => match packet.push(frame) {
-                Ok(()) => packet,
-                Err(_) => {
-                    self.counters.nic_chain_broken += 1;
-                    self.skipping = continued;
-                    return None;
-                }
-            },
-        };
-        if continued {
-            self.unfinished = Some(packet);
-            return None;
-        }
-        Some(packet)
+        Self { queue, offloads, assembly: Assembly::default(), counters: QueueCounters::default() }
     }
 
     /// Puts the packet on the ring. `Err` gives it back when it does not fit now.
@@ -238,7 +209,7 @@ impl QueuePair for XskQueuePair {
         let before = burst.len();
         while !burst.is_full() {
             let Some(received) = self.queue.receive() else { break };
-            let Some(packet) = self.assemble(received) else { continue };
+            let Some(packet) = self.assembly.add(received) else { continue };
             self.counters.received_packets += 1;
             self.counters.received_bytes += packet.len() as u64;
             burst.push(packet).expect("the burst was not full");
@@ -276,7 +247,7 @@ impl QueuePair for XskQueuePair {
             nic_rx_dropped: kernel.rx_dropped,
             nic_rx_ring_full: kernel.rx_ring_full,
             nic_fill_ring_empty: kernel.rx_fill_ring_empty_descs,
-            nic_chain_broken: self.counters.nic_chain_broken + self.queue.strays(),
+            nic_chain_broken: self.assembly.broken + self.queue.strays(),
             nic_tx_invalid: self.counters.nic_tx_invalid + kernel.tx_invalid_descs,
             wakeups: self.queue.wakeups(),
             ..self.counters

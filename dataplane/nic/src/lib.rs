@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod af_xdp;
+mod assembly;
 mod capture;
 mod capture_filter;
 mod fault;

@@ -2,6 +2,7 @@
 
 mod netns {
     mod bulk;
+    mod discards;
     mod errors;
     mod forwarding;
     mod lab;

@@ -4,10 +4,12 @@ use std::rc::Rc;
 
 use socket::{Admission, Discard, FirstDatagram, Forward, Instant, Rewrite};
 
-use crate::engine::{Backends, Engine, Proxy, Serves};
+use crate::engine::Engine;
+use crate::proxy::Proxy;
 use crate::runtime::Runtime;
 use crate::table::{Bind, Transport};
 use crate::upstream::draw;
+use crate::view::{Backends, Serves};
 
 impl<R: Runtime> Admission for Proxy<R> {
     fn admit(&mut self, first: &FirstDatagram<'_>, _now: Instant) -> Forward {

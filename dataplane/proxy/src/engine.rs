@@ -7,20 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::request::Parts;
 use model::table::{GATEWAY_CLASS, Protocol, Table, WeightedCluster};
 use socket::{InterfaceId, Role};
 
-use crate::fault::{Fault, Side};
-use crate::gate::Gate;
-use crate::health::{self, HealthReport};
-use crate::http::host;
+use crate::fault::Fault;
+use crate::gate::Closing;
 use crate::limits::{Limits, RELAY_BUFFER_BYTES, SERIES, SPARE_RELAY_BUFFERS};
-use crate::listen;
-use crate::observe::{Counter, ListenerCounters, Sample, Series, owned};
-use crate::runtime::{Runtime, Sockets};
-use crate::table::{Action, Bind, Domains, Route, Snapshot, Transport};
-use crate::upstream::{Cluster, draw};
+use crate::observe::{Counter, HealthReport, Series};
+use crate::runtime::Runtime;
+use crate::table::{Action, Bind, Route, Snapshot, Transport};
+use crate::upstream::Cluster;
+use crate::view::{Backend, Backends, Listener, RouteState, Serves};
 
 /// How often unused connections to backends are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -33,121 +30,11 @@ pub struct ProxyConfig {
     pub limits: Limits,
     /// Makes runs with the same seed alike.
     pub seed: u64,
-    /// One worker checks health for all; the others are told by [`Proxy::apply_health`].
+    /// One worker checks health for all; the others are told by `Proxy::apply_health`.
     pub checks_health: bool,
 }
 
-/// One worker's proxy. A handle: clones are the same proxy. Every method is called inside `Core::enter`'s scope.
-pub struct Proxy<R: Runtime = Sockets>(pub(crate) Rc<Engine<R>>);
-
-impl<R: Runtime> Clone for Proxy<R> {
-    fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
-    }
-}
-
-impl<R: Runtime> std::fmt::Debug for Proxy<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxy").field("worker", &self.0.config.worker).finish_non_exhaustive()
-    }
-}
-
-impl Proxy<Sockets> {
-    pub fn new(config: ProxyConfig) -> Self {
-        Self::on(Sockets, config)
-    }
-}
-
-impl<R: Runtime> Proxy<R> {
-    /// A proxy on a runtime of the caller's choice.
-    pub fn on(runtime: R, config: ProxyConfig) -> Self {
-        Self(Rc::new(Engine {
-            runtime,
-            config,
-            snapshot: RefCell::default(),
-            view: RefCell::default(),
-            clusters: RefCell::default(),
-            listeners: RefCell::default(),
-            leaving: RefCell::default(),
-            binds: RefCell::default(),
-            series: RefCell::default(),
-            other: Rc::default(),
-            unrouted: Rc::default(),
-            interfaces: RefCell::default(),
-            classes: RefCell::default(),
-            faults: Default::default(),
-            unclaimed: Counter::default(),
-            datagrams_unclaimed: Counter::default(),
-            listen_failures: Counter::default(),
-            tags: RefCell::default(),
-            spare_buffers: RefCell::default(),
-            reports: RefCell::default(),
-            draining: Cell::new(false),
-            sweeping: Cell::new(false),
-        }))
-    }
-
-    /// Names and roles of the node's interfaces, from which a connection's source class follows.
-    pub fn set_interfaces(&self, interfaces: Vec<(InterfaceId, String, Role)>) {
-        *self.0.interfaces.borrow_mut() = interfaces;
-        self.0.index_classes();
-    }
-
-    /// Puts a table in force: opens and closes listeners, and gives the former table back, to be freed elsewhere.
-    /// Requests under way go on by the route they have; pools, counts and health of endpoints that stay are kept.
-    pub fn set_table(&self, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
-        let engine = &self.0;
-        engine.update_clusters(snapshot.table());
-        let view = engine.view_of(&snapshot);
-        engine.update_listeners(&snapshot, &view);
-        let former = engine.snapshot.replace(Some(snapshot));
-        let former_view = engine.view.replace(Some(view));
-        drop(former_view);
-        engine.index_classes();
-        if !engine.draining.get() {
-            listen::open_and_close(engine);
-        }
-        health::start_checks(engine);
-        engine.start_sweeping();
-        former
-    }
-
-    /// Accepts no more; connections end after the requests they carry (`Connection: close`, GOAWAY). Relayed streams go
-    /// on to their end.
-    pub fn drain(&self) {
-        self.0.draining.set(true);
-        self.0.binds.borrow_mut().clear();
-        let listeners: Vec<_> = self.0.listeners.borrow().values().cloned().collect();
-        listeners.iter().for_each(|listener| listener.gate.close());
-    }
-
-    /// Connections and relayed streams that are still open.
-    pub fn active(&self) -> usize {
-        let (listeners, leaving) = (self.0.listeners.borrow(), self.0.leaving.borrow());
-        listeners.values().chain(leaving.iter()).map(|listener| listener.gate.open()).sum()
-    }
-
-    /// All counters, by name and labels; workers' samples are added up by the caller.
-    pub fn samples(&self, sink: &mut dyn FnMut(Sample)) {
-        self.0.samples(sink);
-    }
-
-    /// Results of the checks that this worker ran, since the last call.
-    pub fn take_health_reports(&self) -> Vec<HealthReport> {
-        std::mem::take(&mut *self.0.reports.borrow_mut())
-    }
-
-    /// Takes over what another worker's checks found.
-    pub fn apply_health(&self, reports: &[HealthReport]) {
-        reports.iter().for_each(|report| health::apply(&self.0, report));
-    }
-
-    /// What a datagram session's `tag` stands for: listener and cluster.
-    pub fn tag_name(&self, tag: u32) -> Option<(String, String)> {
-        self.0.tags.borrow().get(tag as usize).cloned()
-    }
-}
-
+/// The state behind a `Proxy`. Listeners, connections and checks hold it too.
 pub(crate) struct Engine<R: Runtime> {
     pub runtime: R,
     pub config: ProxyConfig,
@@ -158,10 +45,10 @@ pub(crate) struct Engine<R: Runtime> {
     /// No longer listed, but with connections that have not ended.
     leaving: RefCell<Vec<Rc<Listener<R>>>>,
     /// Sockets that listen, each with the gate that ends it when dropped from here.
-    pub binds: RefCell<BTreeMap<Bind, listen::Bound>>,
+    pub binds: RefCell<BTreeMap<Bind, Closing>>,
     series: RefCell<HashMap<(String, String), Rc<Series>>>,
     /// Counts for all that is beyond [`SERIES`].
-    other: Rc<Series>,
+    pub other: Rc<Series>,
     /// Counts what ended before a route was found.
     pub unrouted: Rc<Series>,
     interfaces: RefCell<Vec<(InterfaceId, String, Role)>>,
@@ -184,67 +71,6 @@ pub(crate) struct View<R: Runtime> {
     listeners: Vec<Rc<Listener<R>>>,
 }
 
-/// What becomes of a listener's connections. It changes with the table; the connections stay.
-pub(crate) enum Serves<R: Runtime> {
-    Http { domains: Arc<Domains>, routes: Rc<[Rc<RouteState<R>>]> },
-    Tcp(Rc<Backends<R>>),
-    Udp { backends: Rc<Backends<R>>, idle: Duration, version: u64 },
-}
-
-pub(crate) struct Listener<R: Runtime> {
-    pub name: String,
-    port: Cell<u16>,
-    pub gate: Rc<Gate>,
-    pub serves: RefCell<Serves<R>>,
-    pub counters: ListenerCounters,
-}
-
-impl<R: Runtime> Listener<R> {
-    pub fn port(&self) -> u16 {
-        self.port.get()
-    }
-
-    /// The first route that matches, by the table in force now.
-    pub fn route(&self, head: &Parts) -> Option<Rc<RouteState<R>>> {
-        let serves = self.serves.borrow();
-        let Serves::Http { domains, routes } = &*serves else { return None };
-        let candidates = domains.find(&host(head))?;
-        candidates.iter().map(|&at| &routes[at]).find(|state| state.route.matches(head)).cloned()
-    }
-}
-
-/// A route with what this worker knows of its backends. A request holds it to its end.
-pub(crate) struct RouteState<R: Runtime> {
-    pub route: Arc<Route>,
-    pub backends: Backends<R>,
-    /// Counts what the route answers itself.
-    pub series: Rc<Series>,
-}
-
-/// Clusters with weights.
-pub(crate) struct Backends<R: Runtime> {
-    pub entries: Vec<Backend<R>>,
-}
-
-pub(crate) struct Backend<R: Runtime> {
-    /// `None`: an invalid reference, which has its share all the same.
-    pub cluster: Option<Rc<Cluster<R>>>,
-    pub weight: u32,
-    pub series: Rc<Series>,
-    /// The number that the stack hands back in session listings.
-    pub tag: u32,
-}
-
-impl<R: Runtime> Backends<R> {
-    /// By weight; `None` when no entry has one.
-    pub fn draw(&self, random: u64) -> Option<usize> {
-        match self.entries.as_slice() {
-            [only] => (only.weight > 0).then_some(0),
-            entries => draw(entries.iter().map(|backend| backend.weight), random),
-        }
-    }
-}
-
 /// Source classes, by interface and by address.
 #[derive(Default)]
 struct Classes {
@@ -253,6 +79,83 @@ struct Classes {
 }
 
 impl<R: Runtime> Engine<R> {
+    pub fn new(runtime: R, config: ProxyConfig) -> Rc<Self> {
+        Rc::new(Self {
+            runtime,
+            config,
+            snapshot: RefCell::default(),
+            view: RefCell::default(),
+            clusters: RefCell::default(),
+            listeners: RefCell::default(),
+            leaving: RefCell::default(),
+            binds: RefCell::default(),
+            series: RefCell::default(),
+            other: Rc::default(),
+            unrouted: Rc::default(),
+            interfaces: RefCell::default(),
+            classes: RefCell::default(),
+            faults: Default::default(),
+            unclaimed: Counter::default(),
+            datagrams_unclaimed: Counter::default(),
+            listen_failures: Counter::default(),
+            tags: RefCell::default(),
+            spare_buffers: RefCell::default(),
+            reports: RefCell::default(),
+            draining: Cell::new(false),
+            sweeping: Cell::new(false),
+        })
+    }
+
+    pub fn set_interfaces(&self, interfaces: Vec<(InterfaceId, String, Role)>) {
+        *self.interfaces.borrow_mut() = interfaces;
+        self.index_classes();
+    }
+
+    /// Puts a table in force and gives back the former.
+    pub fn set_table(self: &Rc<Self>, snapshot: Arc<Snapshot>) -> Option<Arc<Snapshot>> {
+        self.update_clusters(snapshot.table());
+        let view = self.view_of(&snapshot);
+        self.update_listeners(&snapshot, &view);
+        let former = self.snapshot.replace(Some(snapshot));
+        let former_view = self.view.replace(Some(view));
+        drop(former_view);
+        self.index_classes();
+        self.start_sweeping();
+        former
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.binds.borrow_mut().clear();
+        let listeners: Vec<_> = self.listeners.borrow().values().cloned().collect();
+        listeners.iter().for_each(|listener| listener.gate.close());
+    }
+
+    pub fn active(&self) -> usize {
+        let (listeners, leaving) = (self.listeners.borrow(), self.leaving.borrow());
+        listeners.values().chain(leaving.iter()).map(|listener| listener.gate.open()).sum()
+    }
+
+    pub fn tag_name(&self, tag: u32) -> Option<(String, String)> {
+        self.tags.borrow().get(tag as usize).cloned()
+    }
+
+    pub fn faulted(&self, fault: Fault) -> u64 {
+        self.faults[fault as usize].get()
+    }
+
+    pub fn series(&self) -> Ref<'_, HashMap<(String, String), Rc<Series>>> {
+        self.series.borrow()
+    }
+
+    pub fn listeners(&self) -> Ref<'_, BTreeMap<String, Rc<Listener<R>>>> {
+        self.listeners.borrow()
+    }
+
     pub fn count(&self, fault: Fault) {
         let counter = &self.faults[fault as usize];
         counter.set(counter.get() + 1);
@@ -361,17 +264,10 @@ impl<R: Runtime> Engine<R> {
             },
         };
         if let Some(listener) = self.listeners.borrow().get(&from.name) {
-            listener.port.set(from.port);
-            listener.serves.replace(serves);
+            listener.update(from.port, serves);
             return Rc::clone(listener);
         }
-        Rc::new(Listener {
-            name: from.name.clone(),
-            port: Cell::new(from.port),
-            gate: Rc::default(),
-            serves: RefCell::new(serves),
-            counters: ListenerCounters::default(),
-        })
+        Rc::new(Listener::new(&from.name, from.port, serves))
     }
 
     fn stream_backends(&self, listener: &str, from: &[WeightedCluster]) -> Rc<Backends<R>> {
@@ -485,126 +381,5 @@ impl<R: Runtime> Engine<R> {
                 }
             }
         });
-    }
-
-    fn samples(&self, sink: &mut dyn FnMut(Sample)) {
-        for ((route, cluster), series) in self.series.borrow().iter() {
-            if series.requests() > 0 || series.active.get() > 0 {
-                series.sample(&[("route", route), ("cluster", cluster)], sink);
-            }
-        }
-        for (route, series) in [("other", &self.other), ("none", &self.unrouted)] {
-            if series.requests() > 0 {
-                series.sample(&[("route", route), ("cluster", "")], sink);
-            }
-        }
-        for &fault in Fault::ALL {
-            let side = match fault.side() {
-                Side::Downstream => "downstream",
-                Side::Upstream => "upstream",
-                Side::Ringway => "ringway",
-            };
-            let labels = owned(&[("reason", fault.name()), ("side", side)]);
-            let help = "Requests answered or cut by the proxy, by reason";
-            sink(Sample::counter(
-                "ringway_proxy_faults_total",
-                help,
-                labels,
-                self.faults[fault as usize].get(),
-            ));
-        }
-        self.listener_samples(sink);
-        self.cluster_samples(sink);
-    }
-
-    fn listener_samples(&self, sink: &mut dyn FnMut(Sample)) {
-        for listener in self.listeners.borrow().values() {
-            let counters = &listener.counters;
-            let labels = || owned(&[("listener", &listener.name)]);
-            let counted: [(&'static str, &'static str, &Counter); 6] = [
-                ("ringway_connections_accepted_total", "Connections accepted", &counters.accepted),
-                (
-                    "ringway_connections_refused_total",
-                    "Connections over the listener's limit",
-                    &counters.refused,
-                ),
-                (
-                    "ringway_relayed_to_backend_bytes_total",
-                    "TCP bytes to backends",
-                    &counters.relayed_up_bytes,
-                ),
-                (
-                    "ringway_relayed_to_client_bytes_total",
-                    "TCP bytes to clients",
-                    &counters.relayed_down_bytes,
-                ),
-                ("ringway_datagram_sessions_total", "Datagram sessions admitted", &counters.sessions),
-                ("ringway_datagrams_refused_total", "Datagrams not admitted", &counters.datagrams_refused),
-            ];
-            for (name, help, counter) in counted {
-                sink(Sample::counter(name, help, labels(), counter.value()));
-            }
-            let open = listener.gate.open() as f64;
-            sink(Sample::gauge("ringway_connections_open", "Connections open", labels(), open));
-        }
-        let bare: [(&'static str, &'static str, &Counter); 3] = [
-            (
-                "ringway_connections_unclaimed_total",
-                "Connections that no listener of their class serves",
-                &self.unclaimed,
-            ),
-            (
-                "ringway_datagrams_unclaimed_total",
-                "Datagrams that no listener of their class serves",
-                &self.datagrams_unclaimed,
-            ),
-            (
-                "ringway_listen_failures_total",
-                "Addresses that could not be listened on",
-                &self.listen_failures,
-            ),
-        ];
-        for (name, help, counter) in bare {
-            sink(Sample::counter(name, help, Vec::new(), counter.value()));
-        }
-    }
-
-    fn cluster_samples(&self, sink: &mut dyn FnMut(Sample)) {
-        for cluster in self.clusters.borrow().values() {
-            let labels = || owned(&[("cluster", &cluster.name)]);
-            let counters = &cluster.counters;
-            let counted: [(&'static str, &'static str, &Counter); 4] = [
-                ("ringway_upstream_connects_total", "Connections opened to backends", &counters.connects),
-                (
-                    "ringway_upstream_connect_failures_total",
-                    "Connections that failed",
-                    &counters.connect_failures,
-                ),
-                (
-                    "ringway_upstream_reuses_total",
-                    "Requests on a connection that had served before",
-                    &counters.reuses,
-                ),
-                (
-                    "ringway_upstream_resent_total",
-                    "Requests sent once more on a fresh connection",
-                    &counters.resent,
-                ),
-            ];
-            for (name, help, counter) in counted {
-                sink(Sample::counter(name, help, labels(), counter.value()));
-            }
-            let endpoints = cluster.endpoints();
-            let ready = endpoints.iter().filter(|endpoint| endpoint.is_ready()).count();
-            sink(Sample::gauge("ringway_endpoints", "Endpoints listed", labels(), endpoints.len() as f64));
-            sink(Sample::gauge("ringway_endpoints_ready", "Endpoints ready", labels(), ready as f64));
-            let pooled: usize = endpoints.iter().map(|endpoint| endpoint.pooled()).sum();
-            sink(Sample::gauge(
-                "ringway_upstream_pooled",
-                "Unused connections to backends",
-                labels(),
-                pooled as f64,
-            ));
-        }
     }
 }

@@ -32,6 +32,16 @@ impl Gate {
     }
 }
 
+/// Closes its gate when dropped.
+#[derive(Debug)]
+pub(crate) struct Closing(pub Rc<Gate>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// One task's place at a gate.
 #[derive(Debug)]
 pub(crate) struct Ticket {

@@ -15,6 +15,7 @@ use hyper::client::conn::{http1, http2};
 use model::table::{HealthCheck, Probe};
 
 use crate::engine::Engine;
+use crate::observe::HealthReport;
 use crate::runtime::{Runtime, Spawner};
 use crate::upstream::{Cluster, Endpoint};
 
@@ -26,16 +27,6 @@ const REPORTS: usize = 4096;
 
 /// `SERVING` in grpc.health.v1's `HealthCheckResponse`.
 const GRPC_SERVING: u64 = 1;
-
-/// An endpoint turned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthReport {
-    pub cluster: String,
-    pub endpoint: SocketAddr,
-    pub healthy: bool,
-    /// Why it is not, for status.
-    pub reason: Option<&'static str>,
-}
 
 /// Starts the checks that the table wants and that do not run yet, where this worker runs them.
 pub(crate) fn start_checks<R: Runtime>(engine: &Rc<Engine<R>>) {

@@ -22,17 +22,20 @@ mod http;
 mod limits;
 mod listen;
 mod observe;
+mod proxy;
 mod relay;
 mod runtime;
+mod samples;
 mod sniff;
 mod table;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod view;
 
-pub use engine::{Proxy, ProxyConfig};
-pub use health::HealthReport;
+pub use engine::ProxyConfig;
 pub use limits::Limits;
-pub use observe::{Sample, SampleKind};
+pub use observe::{HealthReport, Sample, SampleKind};
+pub use proxy::Proxy;
 pub use runtime::{Accepted, Network, Runtime, Sockets};
 pub use table::{RouteError, Snapshot, SnapshotError};

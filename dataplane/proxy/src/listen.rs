@@ -9,25 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::engine::{Engine, Listener, Serves};
+use crate::engine::Engine;
 use crate::fault::Fault;
-use crate::gate::{Gate, Ticket};
+use crate::gate::{Closing, Gate, Ticket};
 use crate::relay::{End, relay};
 use crate::runtime::{Accepted, Runtime};
 use crate::table::{Bind, Transport};
 use crate::upstream::Upstream;
+use crate::view::{Listener, Serves};
 
 /// After a failed accept: long enough not to spin on an error that stays.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A socket that listens, until this is dropped.
-pub(crate) struct Bound(Rc<Gate>);
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
 
 /// Opens the sockets that the table wants and closes those it does not. What cannot be opened is counted and tried
 /// again with the next table.
@@ -44,7 +36,7 @@ pub(crate) fn open_and_close<R: Runtime>(engine: &Rc<Engine<R>>) {
         };
         let gate = Rc::<Gate>::default();
         engine.runtime.spawn(accept(Rc::clone(engine), socket, gate.ticket()));
-        engine.binds.borrow_mut().insert(bind, Bound(gate));
+        engine.binds.borrow_mut().insert(bind, Closing(gate));
     }
 }
 

@@ -1,6 +1,8 @@
-//! What the proxy counts, and how it is handed out: [`Sample`]s in the shape of Prometheus text.
+//! What the proxy counts and finds out, and how it is handed out: [`Sample`]s in the shape of Prometheus text,
+//! [`HealthReport`]s for the other workers and the control plane.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -172,6 +174,16 @@ fn with(labels: &[(&'static str, &str)], name: &'static str, value: &str) -> Vec
     let mut all = owned(labels);
     all.push((name, value.to_owned()));
     all
+}
+
+/// An endpoint turned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthReport {
+    pub cluster: String,
+    pub endpoint: SocketAddr,
+    pub healthy: bool,
+    /// Why it is not, for status.
+    pub reason: Option<&'static str>,
 }
 
 #[cfg(test)]

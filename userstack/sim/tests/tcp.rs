@@ -170,12 +170,16 @@ fn rough(seed: u64, len: Exchange) {
 
 #[test]
 fn ten_mebibytes_arrive_exactly_under_loss_reordering_and_duplication_even_seeds() {
-    seeds(SEEDS).filter(|seed| seed % 2 == 0).for_each(|seed| rough(seed, Exchange::one_way(10 * MIB, seed)));
+    seeds(SEEDS)
+        .filter(|seed| seed.is_multiple_of(2))
+        .for_each(|seed| rough(seed, Exchange::one_way(10 * MIB, seed)));
 }
 
 #[test]
 fn ten_mebibytes_arrive_exactly_under_loss_reordering_and_duplication_odd_seeds() {
-    seeds(SEEDS).filter(|seed| seed % 2 == 1).for_each(|seed| rough(seed, Exchange::one_way(10 * MIB, seed)));
+    seeds(SEEDS)
+        .filter(|seed| !seed.is_multiple_of(2))
+        .for_each(|seed| rough(seed, Exchange::one_way(10 * MIB, seed)));
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn bytes_arrive_exactly_whatever_faults_the_seed_draws() {
 }
 
 fn family_of(seed: u64) -> Address {
-    if seed % 2 == 0 { Address::V4 } else { Address::V6 }
+    if seed.is_multiple_of(2) { Address::V4 } else { Address::V6 }
 }
 
 #[test]

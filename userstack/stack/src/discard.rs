@@ -171,8 +171,8 @@ discards! {
     TcpAckMissing = "tcp_ack_missing",
     /// An acknowledgement of what was never sent, or of long ago.
     TcpAckInvalid = "tcp_ack_invalid",
-    /// A reset that ended its connection.
-    TcpReset = "tcp_reset",
+    /// A keepalive or window probe; answered.
+    TcpProbe = "tcp_probe",
     /// A reset with a sequence number outside of the window, or without the acknowledgement it needs.
     TcpResetInvalid = "tcp_reset_invalid",
     /// A reset inside the window but not at its start; challenged (RFC 5961).

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use crate::checksum::{Sum, update};
 use crate::header::Header;
 use crate::link::{self, Link};
-use crate::wire::{HOPS, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, protocol, set_word, word};
+use crate::wire::{
+    HOPS, ICMP_BYTES, IPV4_BYTES, IPV6_BYTES, NDP_ADVERTISEMENT, NDP_SOLICITATION, protocol, set_word, word,
+};
 use crate::{Chain, Discard, InterfaceConfig, Verdict, ipv4};
 
 /// Types of ICMP.
@@ -25,8 +27,6 @@ mod v6 {
     pub const PARAMETER_PROBLEM: u8 = 4;
     pub const FIRST_INFORMATIONAL: u8 = 128;
     pub const ECHO_REQUEST: u8 = 128;
-    pub const NEIGHBOUR_SOLICITATION: u8 = 135;
-    pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 }
 
 /// Longest error message, IP header included (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4 (c)).
@@ -62,7 +62,7 @@ pub(crate) fn check(packet: &dyn Chain, header: &Header) -> Result<Kind, Discard
     match (header.source.is_ipv4(), *kind, *code) {
         (true, v4::ECHO_REQUEST, 0) | (false, v6::ECHO_REQUEST, 0) => Ok(Kind::EchoRequest),
         (true, v4::UNREACHABLE | v4::TIME_EXCEEDED | v4::PARAMETER_PROBLEM, _) => Ok(Kind::Error),
-        (false, v6::NEIGHBOUR_SOLICITATION | v6::NEIGHBOUR_ADVERTISEMENT, _) => Ok(Kind::Neighbour),
+        (false, NDP_SOLICITATION | NDP_ADVERTISEMENT, _) => Ok(Kind::Neighbour),
         (false, kind, _) if kind < v6::FIRST_INFORMATIONAL => Ok(Kind::Error),
         _ => Err(Discard::IcmpUnsupported),
     }

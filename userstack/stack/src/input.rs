@@ -218,12 +218,8 @@ impl Stack {
     ) -> Result<Verdict, Discard> {
         self.check_taken(arrived, header)?;
         check_tcp(packet, header, self.may_be_unfinished(arrived.interface))?;
-        let arrival = Arrival {
-            interface: arrived.interface,
-            local: header.destination,
-            remote: header.source,
-            ecn: header.ecn,
-        };
+        let arrival =
+            Arrival { interface: arrived.interface, local: header.destination, remote: header.source };
         self.tcp.handle_segment(arrival, packet, header.transport, now)?;
         Ok(Verdict::Consumed)
     }

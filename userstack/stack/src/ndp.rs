@@ -7,8 +7,10 @@ use crate::header::Header;
 use crate::link::Link;
 use crate::locals::has;
 use crate::neighbour::Claim;
-use crate::output::{NDP_ADVERTISEMENT, Output, ndp_message, write_ndp};
-use crate::wire::{ALL_NODES, Mac, NDP_HOPS, Ndp, is_group, multicast_mac, solicited_node};
+use crate::output::{Output, ndp_message, write_ndp};
+use crate::wire::{
+    ALL_NODES, Mac, NDP_ADVERTISEMENT, NDP_HOPS, Ndp, is_group, multicast_mac, solicited_node,
+};
 use crate::{Chain, Discard, Instant, InterfaceConfig, Verdict};
 
 const FLAG_SOLICITED: u8 = 0x40;

@@ -52,10 +52,6 @@ impl Outbox {
         Ok(())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     /// Writes packets until `budget` is spent; what an interface does not take stays, in order. True: some could go on
     /// if there were more budget.
     pub fn transmit(&mut self, egress: &mut dyn Egress, budget: &mut usize) -> bool {

@@ -4,7 +4,7 @@
 //! others by the outbox.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::Sum;
 use crate::hash::Key;
@@ -17,7 +17,7 @@ use crate::route::Routes;
 use crate::tcp::boundary::{Outgoing, Path, Refused, SegmentSink};
 use crate::wire::{
     ARP_BYTES, Arp, BROADCAST, IPV4_BYTES, IPV6_BYTES, LINK_AND_IP_BYTES, Mac, NDP_BYTES, NDP_HOPS,
-    ether_type, multicast_mac, protocol, set_word, solicited_node,
+    NDP_SOLICITATION, ether_type, multicast_mac, protocol, set_word, solicited_node,
 };
 use crate::{
     Discard, Discards, Egress, Instant, InterfaceConfig, InterfaceId, Prefix, Route, ipv4, ipv6, steer,
@@ -176,19 +176,23 @@ impl Output {
 
     // ---- paths ----
 
-    /// Makes `path` the current way to `remote` for a flow of this hash, if it is not. `only` confines it to one
-    /// interface.
+    fn is_current(&self, path: &Path) -> bool {
+        path.generation == self.generation
+    }
+
+    /// Makes `path` the current way between the two ends of a flow, if it is not. `only` confines it to one interface.
     pub fn resolve(
         &mut self,
-        (remote, hash): (IpAddr, u32),
+        (local, remote): (SocketAddr, SocketAddr),
         only: Option<InterfaceId>,
         path: &mut Path,
         now: Instant,
     ) -> Result<(), Refused> {
-        if path.generation == self.generation {
+        if self.is_current(path) {
             return Ok(());
         }
-        let (interface, next) = self.find_route(remote, hash, only).ok_or(Refused::NoRoute)?;
+        let hash = steer::flow_hash(local, remote);
+        let (interface, next) = self.find_route(remote.ip(), hash, only).ok_or(Refused::NoRoute)?;
         let (slot, evicted) = self.neighbours.slot(interface, next, now);
         self.make_room(evicted);
         *path = Path { interface: Some(interface), neighbour: slot, generation: self.generation };
@@ -427,8 +431,6 @@ fn write_solicitation(
     true
 }
 
-pub(crate) const NDP_SOLICITATION: u8 = 135;
-pub(crate) const NDP_ADVERTISEMENT: u8 = 136;
 /// Link-layer address options (RFC 4861, section 4.6.1).
 const OPTION_SOURCE_LINK: u8 = 1;
 const OPTION_TARGET_LINK: u8 = 2;
@@ -471,18 +473,24 @@ pub(crate) struct Sink<'a> {
     pub output: &'a mut Output,
     pub egress: &'a mut dyn Egress,
     pub now: Instant,
+    /// Segments that went into the egress.
+    pub sent: usize,
 }
 
 impl SegmentSink for Sink<'_> {
+    /// The path itself is chosen by [`Sink::send`], which knows the ports: equal routes share connections.
     fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused> {
-        self.output.resolve((remote, steer::address_hash(local, remote)), None, path, self.now)?;
-        self.output.path_mtu(remote, path, self.now).ok_or(Refused::NoRoute)
+        let mut path = *path;
+        if !self.output.is_current(&path) {
+            let hash = steer::address_hash(local, remote);
+            path.interface = self.output.find_route(remote, hash, None).map(|(interface, _)| interface);
+        }
+        self.output.path_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
     }
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
         let (source, destination) = (segment.local.ip(), segment.remote.ip());
-        let hash = steer::address_hash(source, destination);
-        self.output.resolve((destination, hash), None, path, self.now)?;
+        self.output.resolve((segment.local, segment.remote), None, path, self.now)?;
         let id = path.interface.ok_or(Refused::NoRoute)?;
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;
@@ -506,7 +514,9 @@ impl SegmentSink for Sink<'_> {
         buffer[at..at + segment.header.len()].copy_from_slice(segment.header);
         let header = &buffer[..at + segment.header.len()];
         if mac.is_some() {
-            return Ok(self.egress.emit(id, header, segment.payload)?);
+            self.egress.emit(id, header, segment.payload)?;
+            self.sent += 1;
+            return Ok(());
         }
         let mut frame = self.output.outbox.buffer();
         [header, first, second].iter().for_each(|part| frame.extend_from_slice(part));

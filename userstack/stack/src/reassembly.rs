@@ -143,7 +143,7 @@ impl Reassembly {
 /// Which bytes of the whole a fragment has. All but the last come in units of eight.
 fn check_range(header: &Header, fragment: &Fragment) -> Result<(usize, usize), Discard> {
     let len = header.transport_len();
-    if len == 0 || fragment.more && len % 8 != 0 {
+    if len == 0 || fragment.more && !len.is_multiple_of(8) {
         return Err(Discard::FragmentLength);
     }
     let end = fragment.offset + len;

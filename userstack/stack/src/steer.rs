@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::Chain;
 use crate::header::Header;
-use crate::wire::{protocol, word};
+use crate::wire::{Arp, IPV6_BYTES, NDP_ADVERTISEMENT, ether_type, protocol, word};
 
 /// Sixteen bits of the symmetric RSS key, repeated over its 40 bytes (Woo and Park, "Scalable TCP Session Monitoring
 /// with Symmetric Receive-side Scaling", 2012). A card is to be given this key.
@@ -35,6 +35,22 @@ pub fn worker_of(hash: u32, workers: u16) -> u16 {
 /// Whether packets between `local` and `remote` reach this worker.
 pub fn steers_home(local: SocketAddr, remote: SocketAddr, worker: u16, workers: u16) -> bool {
     workers <= 1 || worker_of(flow_hash(local, remote), workers) == worker
+}
+
+/// Whether a frame tells of a neighbour and so concerns every worker: an ARP reply, a gratuitous ARP, a neighbour
+/// advertisement. Cards give such a frame to one queue, whichever worker asked; each worker that is shown a copy learns
+/// by its own rules what it asked for.
+pub fn concerns_every_worker(frame: &[u8]) -> bool {
+    let at = if frame.get(12..14) == Some(&ether_type::VLAN.to_be_bytes()) { 18 } else { 14 };
+    let (Some(kind), Some(body)) = (frame.get(at - 2..at), frame.get(at..)) else { return false };
+    match u16::from_be_bytes([kind[0], kind[1]]) {
+        ether_type::ARP => Arp::parse(body).is_some_and(|arp| !arp.request || arp.sender == arp.target),
+        // An advertisement has no extension header before it (RFC 6980 forbids the fragment header).
+        ether_type::IPV6 => {
+            body.get(6) == Some(&protocol::ICMPV6) && body.get(IPV6_BYTES) == Some(&NDP_ADVERTISEMENT)
+        }
+        _ => false,
+    }
 }
 
 /// The worker of a reassembled packet; `None`: whoever has it, keeps it.
@@ -100,6 +116,28 @@ mod tests {
         // 66.9.149.187:2794 to 161.142.100.80:1766.
         let input = [66, 9, 149, 187, 161, 142, 100, 80, 0x0a, 0xea, 0x06, 0xe6];
         assert_eq!(by_definition(&input, &key), 0x51cc_c178);
+    }
+
+    #[test]
+    fn news_of_neighbours_concerns_every_worker_and_questions_do_not() {
+        let arp = |request, sender: [u8; 4]| {
+            let mut frame = vec![0; 14 + crate::wire::ARP_BYTES];
+            frame[12..14].copy_from_slice(&[8, 6]);
+            let target = [10, 0, 0, 1].into();
+            Arp { request, sender_mac: [2; 6], sender: sender.into(), target_mac: [0; 6], target }
+                .write(&mut frame[14..]);
+            frame
+        };
+        assert!(concerns_every_worker(&arp(false, [10, 0, 0, 2])));
+        assert!(concerns_every_worker(&arp(true, [10, 0, 0, 1])), "gratuitous");
+        assert!(!concerns_every_worker(&arp(true, [10, 0, 0, 2])));
+        let mut advertisement = vec![0; 14 + 40 + 32];
+        advertisement[12..14].copy_from_slice(&[0x86, 0xdd]);
+        (advertisement[20], advertisement[54]) = (58, 136);
+        assert!(concerns_every_worker(&advertisement));
+        advertisement[54] = 135;
+        assert!(!concerns_every_worker(&advertisement));
+        assert!(!concerns_every_worker(&[0; 13]));
     }
 
     #[test]

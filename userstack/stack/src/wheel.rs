@@ -147,6 +147,10 @@ impl<K: Copy> Wheel<K> {
         self.armed
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.armed == 0
+    }
+
     /// The occupied slot that is due first, and its tick.
     fn next_slot(&self) -> Option<(Slot, u64)> {
         if let Some(slot) = self.cascading

@@ -34,7 +34,6 @@ pub(crate) mod protocol {
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
     pub const ICMPV6: u8 = 58;
-    pub const NO_NEXT_HEADER: u8 = 59;
     pub const DESTINATION_OPTIONS: u8 = 60;
 }
 
@@ -141,6 +140,10 @@ pub(crate) enum Ndp {
     Solicitation { target: Ipv6Addr, link_address: Option<Mac> },
     Advertisement { target: Ipv6Addr, link_address: Option<Mac>, solicited: bool, overrides: bool },
 }
+
+/// ICMPv6 types of the two (RFC 4861, sections 4.3 and 4.4).
+pub(crate) const NDP_SOLICITATION: u8 = 135;
+pub(crate) const NDP_ADVERTISEMENT: u8 = 136;
 
 /// A solicitation or advertisement with one link-layer address option.
 pub(crate) const NDP_BYTES: usize = 32;

@@ -1,6 +1,8 @@
 //! Every packet has an answer: each reason to discard at the stack's own level has a packet here that meets it, and
 //! verdicts and discards add up. Reasons of one parser have their test beside it.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what is wrong")]
+
 mod network;
 
 use std::task::Poll;

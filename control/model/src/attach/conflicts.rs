@@ -2,7 +2,7 @@
 //!
 //! - At a listener an HTTPRoute and a GRPCRoute must not share a host name (GRPCRoute's specification); the older
 //!   stays. A TCP or UDP listener has one route, the oldest.
-//! - At a Service's port one kind of route counts for one namespace's calls, the most specific (GEP-1426): GRPCRoute,
+//! - At a Service's port one kind of route counts for one namespace's calls, the most specific (GEP-1294): GRPCRoute,
 //!   then HTTPRoute, then TCPRoute. Of TCPRoutes and UDPRoutes the oldest counts.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub(super) fn settle(routes: &mut [RouteView<'_>]) {
                 }
             };
             if let Some(message) = lost {
-                parent.outcome = Err(Refusal::new(Reason::RouteConflict, message));
+                parent.outcome = Err(Refusal::new(Reason::Conflicted, message));
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::hostname;
 use crate::kind::{CORE_GROUP, GATEWAY_GROUP, Kind};
 use crate::reason::{Reason, Refusal};
 use crate::resources::Resources;
-use crate::route::{FilterType, ParentRef, RouteFilter};
+use crate::route::ParentRef;
 use crate::service::{AppProtocol, ServicePort, Transport};
 
 pub(super) fn attach<'a>(
@@ -15,35 +15,19 @@ pub(super) fn attach<'a>(
     gateways: &[GatewayView<'_>],
     route: &RouteView<'a>,
 ) -> Vec<ParentView<'a>> {
-    let unsupported = unsupported_filter(route);
-    let outcome = |parent: &ParentRef| match &unsupported {
+    let refused = refused(route);
+    let outcome = |parent: &ParentRef| match &refused {
         Some(refusal) => Err(refusal.clone()),
         None => attach_one(resources, gateways, route, parent),
     };
     route.spec.parent_refs().iter().map(|parent| ParentView { parent, outcome: outcome(parent) }).collect()
 }
 
-/// A filter that Ringway does not carry out makes the whole route unfit: to leave the filter out could let through
-/// what it was to stop.
-fn unsupported_filter(route: &RouteView<'_>) -> Option<Refusal> {
-    let refuse = |path: String, filter: &RouteFilter| {
-        let message = format!("{path}: a filter of type {} is not supported yet", filter.kind.name());
-        Refusal::new(Reason::UnsupportedValue, message)
-    };
-    for (path, filter) in route.spec.rule_filters() {
-        if !filter.kind.supported() {
-            return Some(refuse(path, filter));
-        }
-    }
-    for (path, backend) in route.spec.backends() {
-        for (index, filter) in backend.filters.iter().enumerate() {
-            // A redirect answers by itself, so there is nothing that a choice of backends could mean.
-            if !filter.kind.supported() || filter.kind == FilterType::RequestRedirect {
-                return Some(refuse(format!("{path}.filters[{index}]"), filter));
-            }
-        }
-    }
-    None
+/// A route is Accepted if one of its rules is carried out (RouteParentStatus.conditions).
+fn refused(route: &RouteView<'_>) -> Option<Refusal> {
+    let first = route.dropped.values().next()?;
+    let all = route.dropped.len() == route.spec.rules();
+    all.then(|| Refusal::new(Reason::UnsupportedValue, first.clone()))
 }
 
 fn attach_one(
@@ -138,8 +122,8 @@ fn allows(
     from && listener.kinds.contains(&route.key.kind)
 }
 
-/// GAMMA: a route whose parent is a Service shapes the calls to it. Its host names have no say there: the Service is
-/// the host.
+/// GAMMA: a route whose parent is a Service shapes the calls to it. Its host names have no say there (GEP-1294,
+/// hostnames field).
 fn attach_to_service(
     resources: &Resources,
     route: &RouteView<'_>,

@@ -1,12 +1,16 @@
 //! Routes with the outcome of each of their parentRefs.
 
+use std::collections::BTreeMap;
+
 use crate::backend::{self, Referrer};
 use crate::kind::{CORE_GROUP, Key, Kind};
 use crate::metadata::Metadata;
 use crate::reason::Refusal;
 use crate::resource::{Resource, Spec};
 use crate::resources::Resources;
-use crate::route::{BackendRef, GrpcRouteSpec, HttpRouteSpec, L4RouteSpec, ParentRef, RouteFilter};
+use crate::route::{
+    BackendRef, FilterType, GrpcRouteSpec, HttpRouteSpec, L4RouteSpec, ParentRef, RouteFilter,
+};
 use crate::service::Transport;
 
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub(crate) struct RouteView<'a> {
     pub key: Key,
     pub metadata: &'a Metadata,
     pub spec: RouteSpec<'a>,
+    /// By rule's number: why Ringway does not carry the rule out.
+    pub dropped: BTreeMap<usize, String>,
     pub parents: Vec<ParentView<'a>>,
 }
 
@@ -53,7 +59,13 @@ impl<'a> RouteView<'a> {
             Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => RouteSpec::L4(spec),
             _ => return None,
         };
-        Some(RouteView { key: resource.key(), metadata: &resource.metadata, spec, parents: Vec::new() })
+        Some(RouteView {
+            key: resource.key(),
+            metadata: &resource.metadata,
+            spec,
+            dropped: spec.dropped(),
+            parents: Vec::new(),
+        })
     }
 
     /// Sorts the oldest first; equals by namespace, name and at last kind.
@@ -65,14 +77,9 @@ impl<'a> RouteView<'a> {
 
 impl RouteView<'_> {
     /// Who refers, below `parent`.
-    pub(crate) fn referrer<'b>(&'b self, parent: &'b ParentRef) -> Referrer<'b> {
-        let service = parent.group == CORE_GROUP && parent.kind == Kind::Service.name();
-        let namespace = parent.namespace.as_deref().unwrap_or(&self.key.namespace);
-        Referrer {
-            kind: self.key.kind,
-            namespace: &self.key.namespace,
-            parent_service: service.then_some((namespace, parent.name.as_str())),
-        }
+    pub(crate) fn referrer(&self, parent: &ParentRef) -> Referrer<'_> {
+        let below_service = parent.group == CORE_GROUP && parent.kind == Kind::Service.name();
+        Referrer { kind: self.key.kind, namespace: &self.key.namespace, below_service }
     }
 
     /// The problems of its backends below `parent`, each with the field's path, in their order.
@@ -118,18 +125,49 @@ impl<'a> RouteSpec<'a> {
         backends
     }
 
-    /// Each rule's own filters, with the field's path.
-    pub(crate) fn rule_filters(self) -> Vec<(String, &'a RouteFilter)> {
-        let rules: Vec<&'a [RouteFilter]> = match self {
-            RouteSpec::Http(spec) => spec.rules.iter().map(|rule| rule.filters.as_slice()).collect(),
-            RouteSpec::Grpc(spec) => spec.rules.iter().map(|rule| rule.filters.as_slice()).collect(),
+    pub(crate) fn rules(self) -> usize {
+        match self {
+            RouteSpec::Http(spec) => spec.rules.len(),
+            RouteSpec::Grpc(spec) => spec.rules.len(),
+            RouteSpec::L4(spec) => spec.rules.len(),
+        }
+    }
+
+    /// Rules with a filter that Ringway does not carry out: to leave the filter out could let through what it was to
+    /// stop.
+    fn dropped(self) -> BTreeMap<usize, String> {
+        let rules: Vec<(&[RouteFilter], &[BackendRef])> = match self {
+            RouteSpec::Http(spec) => spec
+                .rules
+                .iter()
+                .map(|rule| (rule.filters.as_slice(), rule.backend_refs.as_slice()))
+                .collect(),
+            RouteSpec::Grpc(spec) => spec
+                .rules
+                .iter()
+                .map(|rule| (rule.filters.as_slice(), rule.backend_refs.as_slice()))
+                .collect(),
             RouteSpec::L4(_) => Vec::new(),
         };
-        let mut filters = Vec::new();
-        for (rule, list) in rules.into_iter().enumerate() {
-            let path = |index| format!("spec.rules[{rule}].filters[{index}]");
-            filters.extend(list.iter().enumerate().map(|(index, filter)| (path(index), filter)));
-        }
-        filters
+        let each = rules.into_iter().enumerate();
+        each.filter_map(|(rule, (filters, backends))| Some((rule, unsupported(rule, filters, backends)?)))
+            .collect()
     }
+}
+
+fn unsupported(rule: usize, filters: &[RouteFilter], backends: &[BackendRef]) -> Option<String> {
+    let said = |path: String, filter: &RouteFilter| {
+        format!("spec.rules[{rule}].{path}: a filter of type {} is not supported yet", filter.kind.name())
+    };
+    let own = filters.iter().enumerate().find(|(_, filter)| !filter.kind.supported());
+    if let Some((index, filter)) = own {
+        return Some(said(format!("filters[{index}]"), filter));
+    }
+    backends.iter().enumerate().find_map(|(backend, entry)| {
+        // A redirect answers by itself, so there is nothing that a choice of backends could mean.
+        let fits =
+            |filter: &RouteFilter| filter.kind.supported() && filter.kind != FilterType::RequestRedirect;
+        let (index, filter) = entry.filters.iter().enumerate().find(|(_, filter)| !fits(filter))?;
+        Some(said(format!("backendRefs[{backend}].filters[{index}]"), filter))
+    })
 }

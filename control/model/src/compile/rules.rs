@@ -31,7 +31,7 @@ pub(super) fn routes(draft: &mut Draft<'_>, here: Here<'_>, port: u16) -> Vec<(R
                     filters,
                     timeouts: timeouts(rule.timeouts.as_ref()),
                 };
-                routes.extend(parts.http(route, index, &rule.matches));
+                routes.extend(parts.unless_dropped(route, index).http(route, index, &rule.matches));
             }
             routes
         }
@@ -43,7 +43,7 @@ pub(super) fn routes(draft: &mut Draft<'_>, here: Here<'_>, port: u16) -> Vec<(R
                     rule.filters.iter().filter_map(|one| filters::filter(one, port)).collect();
                 let parts =
                     Parts { action: action(&filters, backends), filters, timeouts: Timeouts::default() };
-                routes.extend(parts.grpc(route, index, &rule.matches));
+                routes.extend(parts.unless_dropped(route, index).grpc(route, index, &rule.matches));
             }
             routes
         }
@@ -59,6 +59,14 @@ struct Parts {
 }
 
 impl Parts {
+    /// What a rule that is not carried out was meant for must not fall to another rule: as the specification says of
+    /// filters that cannot be resolved (HTTPRouteFilter.extensionRef), such requests are answered with an error.
+    fn unless_dropped(self, route: &RouteView<'_>, rule: usize) -> Parts {
+        let Some(reason) = route.dropped.get(&rule) else { return self };
+        let action = HttpAction::Respond { status: 500, body: format!("{}: {reason}\n", route.key) };
+        Parts { filters: Vec::new(), action, timeouts: Timeouts::default() }
+    }
+
     fn http(&self, route: &RouteView<'_>, rule: usize, matches: &[HttpRuleMatch]) -> Vec<(Rank, HttpRoute)> {
         let all = [HttpRuleMatch::default()];
         let matches = if matches.is_empty() { &all } else { matches };

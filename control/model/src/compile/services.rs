@@ -1,7 +1,7 @@
 //! East-west: every Service's ports, as each class of sources sees them.
 //!
 //! A source's view differs from the common one only by the routes that its namespace has for other namespaces'
-//! Services (consumer routes, GEP-1426). So a namespace with such routes has a class of its own and all others share
+//! Services (consumer routes, GEP-1294). So a namespace with such routes has a class of its own and all others share
 //! one; a class's name follows from the namespace alone and outlives every other change.
 
 use std::collections::{BTreeMap, BTreeSet};

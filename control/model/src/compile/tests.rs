@@ -171,6 +171,24 @@ fn a_rule_without_backends_answers_500_and_a_redirect_its_status() {
 }
 
 #[test]
+fn a_rule_with_an_unsupported_filter_answers_an_error_and_lets_nothing_past_it() {
+    let table = table(&http(
+        "r",
+        "rules: [{matches: [{path: {value: /a}}], filters: [{type: ExternalAuth, externalAuth: {}}], backendRefs: [{name: a, port: 80}]}, \
+         {backendRefs: [{name: a, port: 80}]}]",
+    ));
+    let routes = &hosts(&table)[0].routes;
+    assert_eq!(routes[0].matches.path, PathMatch::Prefix("/a".to_owned()));
+    let HttpAction::Respond { status, body } = &routes[0].action else { panic!("{routes:?}") };
+    assert_eq!(*status, 500);
+    assert!(
+        body.contains("HTTPRoute default/r: spec.rules[0].filters[0]: a filter of type ExternalAuth"),
+        "{body}"
+    );
+    assert!(matches!(routes[1].action, HttpAction::Forward(_)));
+}
+
+#[test]
 fn filters_and_timeouts_come_over_with_header_names_in_lower_case() {
     let route = only_route(
         "rules: [{timeouts: {request: 10s, backendRequest: 0s}, filters: [{type: RequestHeaderModifier, requestHeaderModifier: \
@@ -320,7 +338,11 @@ fn a_consumers_route_is_for_its_own_namespace_alone_and_replaces_the_producers()
     let own = &table.routes["mesh@shop/default/a/80/tcp"].virtual_hosts[0].routes;
     assert_eq!((own.len(), own[0].name.as_str()), (1, "shop/r/0/0"));
     let HttpAction::Forward(backends) = &own[0].action else { panic!() };
-    assert_eq!(backends[0].cluster.as_deref(), Some("default/a/80/http1"), "its own parent needs no grant");
+    assert_eq!(
+        backends[0].cluster.as_deref(),
+        Some("default/a/80/http1"),
+        "a route of a Service needs no grant"
+    );
     assert_eq!(table.routes["mesh/default/a/80/tcp"].virtual_hosts[0].routes[0].name, "default/r/0/0");
     let shared = &table.listeners["mesh@shop/default/b/81/tcp"].protocol;
     assert_eq!(

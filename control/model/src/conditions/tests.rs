@@ -100,6 +100,20 @@ fn a_route_hears_why_a_gateway_does_not_take_it() {
 }
 
 #[test]
+fn a_route_of_which_only_some_rules_are_carried_out_is_accepted_and_says_which_are_not() {
+    let spec = "parentRefs: [{name: g}], rules: [{backendRefs: [{name: a, port: 80}]}, {filters: [{type: CORS, cors: {}}]}]";
+    let text = gateway(HTTP) + SERVICE + &route("HTTPRoute", "r", "default", spec);
+    let parent = parent(&text);
+    assert_eq!(said(parent.condition("Accepted")), (Truth::True, "Accepted"));
+    assert_eq!(said(parent.condition("PartiallyInvalid")), (Truth::True, "UnsupportedValue"));
+    let message = &parent.condition("PartiallyInvalid").unwrap().message;
+    assert!(
+        message.starts_with("Dropped Rule: spec.rules[1].filters[0]: a filter of type CORS"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_listener_lets_in_the_namespaces_that_it_names() {
     let attached = |from: &str, labels: &str| {
         let listener =
@@ -158,6 +172,14 @@ fn a_reference_into_another_namespace_needs_that_namespaces_grant() {
     assert_eq!(refers(&grant(from, "{group: '', kind: Secret}")), no("RefNotPermitted"));
     assert_eq!(refers(&grant(&from.replace("HTTP", "GRPC"), all)), no("RefNotPermitted"));
     assert_eq!(refers(&grant(&from.replace("default", "other"), all)), no("RefNotPermitted"));
+}
+
+#[test]
+fn a_route_of_a_service_needs_no_grant() {
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop}, spec: {ports: [{port: 80}]}}\n---\n";
+    let spec = "parentRefs: [{group: '', kind: Service, name: a}], rules: [{backendRefs: [{name: s, namespace: shop, port: 80}]}]";
+    let parent = parent(&(SERVICE.to_owned() + service + &route("HTTPRoute", "r", "default", spec)));
+    assert_eq!(said(parent.condition("ResolvedRefs")), (Truth::True, "ResolvedRefs"));
 }
 
 #[test]
@@ -261,12 +283,7 @@ fn classes_of_others_wait_for_them_and_parameters_are_refused() {
 #[test]
 fn attached_routes_counts_accepted_routes_once() {
     let text = gateway(HTTP)
-        + &route(
-            "HTTPRoute",
-            "r",
-            "default",
-            "parentRefs: [{name: g, sectionName: http}, {name: g, port: 80}]",
-        )
+        + &route("HTTPRoute", "r", "default", "parentRefs: [{name: g}, {name: g, namespace: default}]")
         + &route(
             "HTTPRoute",
             "s",
@@ -290,7 +307,7 @@ fn an_http_and_a_grpc_route_cannot_share_a_host_and_the_older_stays() {
         let text = gateway(HTTP) + &grpc + &route("HTTPRoute", "r", "default", &spec);
         parent(&text).condition("Accepted").unwrap().reason.clone()
     };
-    assert_eq!(http("a.example"), "RouteConflict");
+    assert_eq!(http("a.example"), "Conflicted");
     assert_eq!(http("a.example.org"), "Accepted");
 }
 
@@ -307,7 +324,7 @@ fn a_tcp_listener_and_a_services_port_have_the_oldest_route() {
             let status = status_of(&text, Kind::TcpRoute, "default", name);
             status.parents[0].condition("Accepted").unwrap().reason.clone()
         };
-        assert_eq!((reason("x").as_str(), reason("y").as_str()), ("Accepted", "RouteConflict"));
+        assert_eq!((reason("x").as_str(), reason("y").as_str()), ("Accepted", "Conflicted"));
     }
 }
 

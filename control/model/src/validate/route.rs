@@ -106,20 +106,16 @@ fn parents(report: &mut Report, parents: &[ParentRef]) {
     let identity = |parent: &ParentRef| {
         (parent.group.clone(), parent.kind.clone(), parent.namespace.clone(), parent.name.clone())
     };
-    let mut times: BTreeMap<_, usize> = BTreeMap::new();
-    for parent in parents {
-        *times.entry(identity(parent)).or_default() += 1;
-    }
+    // The Gateway API: references to one parent all set the same ones of sectionName and port.
+    let form = |parent: &ParentRef| (parent.section_name.is_some(), parent.port.is_some());
+    let mut forms = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (index, parent) in parents.iter().enumerate() {
         let at = format!("spec.parentRefs[{index}]");
         parent_ref(report, &at, parent);
-        let narrowed = parent.section_name.is_some() || parent.port.is_some();
-        report.check_when(
-            narrowed || times[&identity(parent)] == 1,
-            format!("{at}.sectionName"),
-            "is missing; several references to one parent must each have a sectionName or port",
-        );
+        let first = *forms.entry(identity(parent)).or_insert_with(|| form(parent));
+        let problem = "references to one parent must all set sectionName, all set port, or all set both";
+        report.check_when(first == form(parent), &at, problem);
         report.check_when(seen.insert(parent), &at, "an earlier entry is the same");
     }
 }

@@ -103,8 +103,9 @@ fn routes_name_their_parents_and_hosts_rightly() {
         &[
             ("{}", ""),
             ("{parentRefs: [{name: a}, {name: a}]}", "spec.parentRefs[1]: an earlier entry is the same"),
-            ("{parentRefs: [{name: a}, {name: a, sectionName: b}]}", "must each have a sectionName or port"),
-            ("{parentRefs: [{name: a, port: 1}, {name: a, sectionName: b}]}", ""),
+            ("{parentRefs: [{name: a}, {name: a, sectionName: b}]}", "must all set sectionName"),
+            ("{parentRefs: [{name: a, port: 1}, {name: a, sectionName: b}]}", "must all set sectionName"),
+            ("{parentRefs: [{name: a, port: 1}, {name: a, port: 2}]}", ""),
             ("{parentRefs: [{name: a, kind: Service}]}", "a Service is of group \"\""),
             ("{hostnames: [A.b]}", "spec.hostnames[0]"),
             ("{hostnames: ['*']}", "spec.hostnames[0]"),

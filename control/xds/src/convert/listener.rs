@@ -90,9 +90,11 @@ fn chain(name: &str, config: protobuf::Any) -> proto::FilterChain {
 }
 
 fn connection_manager(stat_prefix: &str, route_table: &str) -> http::HttpConnectionManager {
+    // Backends see what we send them, not how Envoy came to it.
+    let router = router::Router { suppress_envoy_headers: true, ..Default::default() };
     let router = http::HttpFilter {
         name: ROUTER_FILTER.to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(wire::pack(&router::Router::default()))),
+        config_type: Some(http_filter::ConfigType::TypedConfig(wire::pack(&router))),
         ..Default::default()
     };
     http::HttpConnectionManager {

@@ -6,6 +6,7 @@ use model::table::{
     HeaderEdit, HttpAction, HttpFilter, HttpMatch, HttpRoute, Redirect, Timeouts, WeightedCluster,
 };
 
+use super::Audience;
 use super::error::FieldError;
 use super::rewrite::{self, EnvoyRewrite};
 use super::routes::{INVALID_BACKEND, NO_WEIGHT};
@@ -42,7 +43,11 @@ impl<'a> Filters<'a> {
     }
 }
 
-pub(super) fn encode(route: &HttpRoute, message: &mut proto::Route) -> Result<(), FieldError> {
+pub(super) fn encode(
+    route: &HttpRoute,
+    audience: Audience,
+    message: &mut proto::Route,
+) -> Result<(), FieldError> {
     let filters = Filters::sort(&route.filters)?;
     if let Some(edit) = filters.request_headers {
         message.request_headers_to_add = encode_added(edit);
@@ -53,7 +58,7 @@ pub(super) fn encode(route: &HttpRoute, message: &mut proto::Route) -> Result<()
         message.response_headers_to_remove = edit.remove.clone();
     }
     message.action = Some(match (filters.redirect, &route.action) {
-        (Some(redirect), _) => Action::Redirect(encode_redirect(redirect, route)?),
+        (Some(redirect), _) => Action::Redirect(encode_redirect(redirect, route, audience)?),
         (None, HttpAction::Respond { status, body }) => Action::DirectResponse(encode_answer(*status, body)),
         (None, HttpAction::Forward(backends)) => Action::Route(encode_forward(backends, &filters, route)?),
     });
@@ -82,7 +87,11 @@ fn unescape(value: &str) -> String {
     value.replace("%%", "%")
 }
 
-fn encode_redirect(redirect: &Redirect, route: &HttpRoute) -> Result<proto::RedirectAction, FieldError> {
+fn encode_redirect(
+    redirect: &Redirect,
+    route: &HttpRoute,
+    audience: Audience,
+) -> Result<proto::RedirectAction, FieldError> {
     use redirect::RedirectResponseCode as Code;
     let code = match redirect.status {
         301 => Code::MovedPermanently,
@@ -102,9 +111,11 @@ fn encode_redirect(redirect: &Redirect, route: &HttpRoute) -> Result<proto::Redi
             EnvoyRewrite::Regex(regex) => redirect::PathRewriteSpecifier::RegexRewrite(regex),
         }),
     };
+    // Envoy would write a scheme's own port into the Location, where the Gateway API wants none.
+    let written = |port: &u16| audience == Audience::Ringway || *port != own_port(redirect.scheme.as_deref());
     Ok(proto::RedirectAction {
         host_redirect: redirect.hostname.clone().unwrap_or_default(),
-        port_redirect: redirect.port.map_or(0, u32::from),
+        port_redirect: redirect.port.filter(written).map_or(0, u32::from),
         response_code: code as i32,
         scheme_rewrite_specifier: redirect
             .scheme
@@ -113,6 +124,11 @@ fn encode_redirect(redirect: &Redirect, route: &HttpRoute) -> Result<proto::Redi
         path_rewrite_specifier: path,
         ..Default::default()
     })
+}
+
+/// Listeners are plain HTTP, so that is the scheme where none is said.
+fn own_port(scheme: Option<&str>) -> u16 {
+    if scheme == Some("https") { 443 } else { 80 }
 }
 
 fn encode_answer(status: u16, body: &str) -> proto::DirectResponseAction {

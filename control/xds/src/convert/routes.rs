@@ -52,7 +52,7 @@ fn encode_route(route: &HttpRoute, audience: Audience) -> Result<proto::Route, F
         r#match: Some(encode_match(&route.matches, audience)),
         ..Default::default()
     };
-    route_action::encode(route, &mut message)?;
+    route_action::encode(route, audience, &mut message)?;
     Ok(message)
 }
 

@@ -5,7 +5,7 @@ use nic::{ModeGot, OpenError, Pools, StartError, UmemSet, XdpMode};
 use xsk::{BindError, CopyMode, OtherRegion, Region, Socket};
 
 use super::lab::{Lab, is_root};
-use super::node::{CHUNKS, open_one};
+use super::node::{CHUNKS, open_one, reopen_one};
 
 fn open(interface: &str, mode: XdpMode) -> Result<nic::Opened, OpenError> {
     open_one(interface, mode, &[], &mut [UmemSet::new(CHUNKS)])
@@ -37,7 +37,7 @@ fn somebody_elses_program_is_left_alone_and_its_id_is_named() {
     assert_eq!((interface.as_str(), *program_id), ("n0", id));
     assert!(error.to_string().contains("ip link set dev n0 xdp off"), "{error}");
     drop(held);
-    open("n0", XdpMode::Auto).expect("what was held is free again");
+    reopen_one("n0", &[], &mut [UmemSet::new(CHUNKS)]);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_queue_that_another_socket_holds_is_named() {
     let error = open("n0", XdpMode::Auto).expect_err("the queue is busy");
     assert!(matches!(&error, OpenError::Bind { source: BindError::Busy { queue: 0 }, .. }), "{error}");
     drop(held);
-    open("n0", XdpMode::Auto).expect("what was held is free again");
+    reopen_one("n0", &[], &mut [UmemSet::new(CHUNKS)]);
 }
 
 #[test]
@@ -81,7 +81,8 @@ fn zero_copy_on_a_veth_is_refused_when_asked_for_by_name() {
         matches!(&error, OpenError::Bind { source: BindError::NoZeroCopy { queue: 0, .. }, .. }),
         "{error}"
     );
-    open("n0", XdpMode::Auto).expect("the refusal left nothing behind");
+    // The refusal left nothing behind.
+    reopen_one("n0", &[], &mut [UmemSet::new(CHUNKS)]);
 }
 
 /// Loopback has neither zero-copy nor native XDP.
@@ -159,5 +160,6 @@ fn a_socket_of_other_memory_is_not_started() {
     let socket = Socket::bind(&region, index, 0, CopyMode::Copy).expect("the queue is free");
     let pool = other.claim().expect("nobody owns it");
     assert_eq!(pool.start(socket).expect_err("the memory is another's"), OtherRegion);
-    open("n0", XdpMode::Auto).expect("the refused socket is closed");
+    // The refused socket is closed.
+    reopen_one("n0", &[], &mut [UmemSet::new(CHUNKS)]);
 }

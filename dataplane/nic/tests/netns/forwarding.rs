@@ -3,7 +3,7 @@
 use nic::{Burst, OpenRequest, Packet, Pools, QueueAssignment, QueuePair, UmemSet, XdpMode};
 
 use super::lab::{FAR, Lab, OURS, PATIENCE, eventually, far_socket, is_root, owned, peer_socket};
-use super::node::{CHUNKS, checksum, open_one};
+use super::node::{CHUNKS, checksum, open_one, reopen_one};
 
 /// To the far peer: MAC and IPv4 destination rewritten, no UDP checksum.
 fn redirect_to(mut packet: Packet, mac: [u8; 6]) -> Option<Packet> {
@@ -78,7 +78,7 @@ fn an_interface_can_leave_and_come_back_while_others_share_its_memory() {
     let far_pair = pools.start(far.queues.remove(0)).expect("the region is this thread's");
 
     drop((near, near_pair));
-    let mut near = open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut umems).expect("the first opens again");
+    let mut near = reopen_one("n0", &[owned(OURS)], &mut umems);
     let near_pair = pools.start(near.queues.remove(0)).expect("the region is this thread's");
     drop((far, far_pair, near, near_pair));
     let mut near =

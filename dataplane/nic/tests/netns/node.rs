@@ -11,6 +11,8 @@ use nic::{
     XdpMode,
 };
 
+use super::lab::eventually;
+
 /// Chunks of a test's worker.
 pub const CHUNKS: u32 = 8_192;
 
@@ -32,6 +34,17 @@ pub fn open_one(
     )?;
     opened.redirect.set_owned(owned).expect("a handful of addresses fits");
     Ok(opened)
+}
+
+/// The same for an interface that was just let go of. A process that another test starts at that moment holds every
+/// descriptor of this one until it runs its own program.
+pub fn reopen_one(interface: &str, owned: &[OwnedPrefix], umems: &mut [UmemSet]) -> Opened {
+    let mut opened = None;
+    eventually("the interface opens again", || {
+        opened = open_one(interface, XdpMode::Auto, owned, umems).ok();
+        opened.is_some()
+    });
+    opened.expect("it opened")
 }
 
 /// What the node does with a packet: `Some` goes back out.

@@ -30,7 +30,8 @@ fn udp_to_our_address_comes_back_and_the_kernels_address_is_the_kernels() {
     let peer = peer_socket(&lab);
     for round in 0..100u32 {
         let question = round.to_be_bytes();
-        assert_eq!(ask(&peer, (OURS, 7).into(), &question).as_deref(), Some(&question[..]));
+        let answer = ask(&peer, (OURS, 7).into(), &question);
+        assert_eq!(answer.as_deref(), Some(&question[..]), "{:?}", redirect.verdicts());
     }
     peer.send_to(b"kernel", (KERNEL, 7)).expect("the peer can send");
     assert_eq!(kernel.recv(&mut [0; 16]).expect("the kernel still hears"), 6);

@@ -16,11 +16,12 @@ use super::answer;
 use super::body::ResponseBody;
 use super::flight::{Client, Flight, Upgrade};
 use super::message;
-use crate::engine::{Backend, Engine, RouteState};
+use crate::engine::Engine;
 use crate::fault::Fault;
 use crate::runtime::Runtime;
 use crate::table::{Action, Filters, Hostname, Origin, Route};
 use crate::upstream::{Carrier, Cluster, Progress, RequestBody, Upstream};
+use crate::view::{Backend, RouteState};
 
 /// Serves one request. What goes wrong before the response's head is answered here, so there is always a response.
 pub(super) async fn exchange<R: Runtime>(
@@ -68,7 +69,7 @@ fn own<R: Runtime>(response: Response<Bytes>, mut flight: Flight<R>) -> Response
 async fn respond<R: Runtime>(flight: &mut Flight<R>, head: Parts, body: Incoming) -> Result<Reply<R>, Fault> {
     message::check(&head)?;
     let client = Rc::clone(flight.client());
-    let state = client.listener.route(&head).ok_or(Fault::NoRoute)?;
+    let state = client.listener.route(&message::host(&head), &head).ok_or(Fault::NoRoute)?;
     let route = &state.route;
     if let Some(redirect) = &route.filters.redirect {
         flight.assign(&state.series);

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use http::{HeaderValue, StatusCode};
 use socket::Instant;
 
-use crate::engine::{Engine, Listener};
+use crate::engine::Engine;
 use crate::observe::Series;
 use crate::runtime::Runtime;
 use crate::upstream::{Endpoint, Progress, Tunnel};
+use crate::view::Listener;
 
 /// One connection from a client. Its requests share it.
 pub(crate) struct Client<R: Runtime> {

@@ -7,5 +7,4 @@ mod flight;
 mod message;
 mod serve;
 
-pub(crate) use message::host;
 pub(crate) use serve::serve;

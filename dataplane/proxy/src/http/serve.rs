@@ -18,11 +18,12 @@ use hyper::service::Service;
 use super::body::ResponseBody;
 use super::exchange::exchange;
 use super::flight::{Client, Upgrade};
-use crate::engine::{Engine, Listener};
+use crate::engine::Engine;
 use crate::gate::Ticket;
 use crate::relay::{End, relay};
 use crate::runtime::{Runtime, Spawner};
 use crate::sniff::{Prefixed, Spoken, sniff};
+use crate::view::Listener;
 
 /// Serves `io` until it closes, is idle for too long, or is drained.
 pub(crate) async fn serve<R: Runtime>(

@@ -6,7 +6,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Uri};
 use model::table::{self, HeaderEdit, HttpFilter, PathMatch, PathRewrite};
 
-use super::route::RouteError;
+use super::error::RouteError;
 
 /// What a route or backend does to a request and its response.
 #[derive(Debug, Default)]

@@ -2,12 +2,13 @@
 //!
 //! Made on the management thread by [`Snapshot::compile`], shared by all workers, never changed.
 
+mod error;
 mod filter;
 mod route;
 mod snapshot;
 
+pub use error::RouteError;
 pub(crate) use filter::{Filters, Hostname, Origin};
-pub use route::RouteError;
 pub(crate) use route::{Action, Backend, Route};
 pub(crate) use snapshot::{Bind, Domains, Transport};
 pub use snapshot::{Snapshot, SnapshotError};

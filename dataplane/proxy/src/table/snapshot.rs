@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use model::table::{GATEWAY_CLASS, Listener, Protocol, RouteTable, Table, WeightedCluster};
 
-use super::route::{Route, RouteError};
+use super::error::RouteError;
+use super::route::Route;
 
 /// One table, compiled. Workers share it by `Arc` and hand it back when the next one is in place.
 #[derive(Debug)]

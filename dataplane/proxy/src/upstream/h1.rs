@@ -17,15 +17,17 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use socket::Instant;
 
-use super::{Carrier, Endpoint, RequestBody, Upstream, copy_for_resending};
+use super::body::RequestBody;
+use super::dial::Dial;
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::runtime::Runtime;
 
 /// One connection to a backend.
 pub(crate) struct H1<R: Runtime> {
     sender: http1::SendRequest<RequestBody<R>>,
     connection: http1::Connection<R::Io, RequestBody<R>>,
-    endpoint: Rc<Endpoint<R>>,
+    pool: Rc<Pool<R>>,
     /// The connection's future has ended; it must not be polled again.
     ended: bool,
     idle_since: Instant,
@@ -46,49 +48,27 @@ pub(crate) struct Tunnel<Io> {
 }
 
 /// A request that got no response, and the request itself where hyper had not begun to write it.
-struct Unanswered<R: Runtime> {
-    fault: Fault,
-    unsent: Option<Request<RequestBody<R>>>,
-}
-
-/// Sends over an unused connection if there is one. A backend may close that at any time, also while the request is on
-/// its way; then the request goes out once more on a fresh one (RFC 9112, section 9.3.1), if it is safe to.
-pub(super) async fn send<R: Runtime>(
-    upstream: &Upstream<'_, R>,
-    request: Request<RequestBody<R>>,
-) -> Result<(Response<Incoming>, Carrier<R>), Fault> {
-    let counters = &upstream.cluster.counters;
-    let mut request = request;
-    if let Some(link) = upstream.endpoint.h1.take() {
-        counters.reuses.add(1);
-        let copy = if request.method().is_idempotent() { copy_for_resending(&request) } else { None };
-        match link.send(request).await {
-            Ok((response, link)) => return Ok((response, Carrier::H1(link))),
-            Err(Unanswered { fault, unsent }) => match unsent.or(copy) {
-                Some(again) if fault == Fault::UpstreamClosed => request = again,
-                _ => return Err(fault),
-            },
-        }
-        counters.resent.add(1);
-    }
-    let io = upstream.connect().await?;
-    let link = H1::open(io, upstream).await?;
-    match link.send(request).await {
-        Ok((response, link)) => Ok((response, Carrier::H1(link))),
-        Err(unanswered) => Err(unanswered.fault),
-    }
+pub(super) struct Unanswered<R: Runtime> {
+    pub fault: Fault,
+    pub unsent: Option<Request<RequestBody<R>>>,
 }
 
 impl<R: Runtime> H1<R> {
-    async fn open(io: R::Io, upstream: &Upstream<'_, R>) -> Result<Box<Self>, Fault> {
+    pub(super) async fn open(
+        dial: &Dial<R>,
+        pool: &Rc<Pool<R>>,
+        limits: &Limits,
+    ) -> Result<Box<Self>, Fault> {
+        let io = dial.connect().await?;
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(upstream.limits.buffer_bytes).max_header_size(upstream.limits.header_bytes);
+        builder.max_buf_size(limits.buffer_bytes).max_header_size(limits.header_bytes);
         let (sender, connection) = builder.handshake(io).await.map_err(|_| Fault::UpstreamProtocol)?;
-        let endpoint = Rc::clone(upstream.endpoint);
-        Ok(Box::new(Self { sender, connection, endpoint, ended: false, idle_since: upstream.runtime.now() }))
+        let idle_since = dial.runtime.now();
+        Ok(Box::new(Self { sender, connection, pool: Rc::clone(pool), ended: false, idle_since }))
     }
 
-    async fn send(
+    /// Sends a request and waits for the response's head.
+    pub(super) async fn send(
         mut self: Box<Self>,
         request: Request<RequestBody<R>>,
     ) -> Result<(Response<Incoming>, Box<Self>), Unanswered<R>> {
@@ -125,8 +105,8 @@ impl<R: Runtime> H1<R> {
     pub fn release(mut self: Box<Self>, now: Instant, limit: usize) {
         if self.is_usable() {
             self.idle_since = now;
-            let endpoint = Rc::clone(&self.endpoint);
-            endpoint.h1.put(self, limit);
+            let pool = Rc::clone(&self.pool);
+            pool.put(self, limit);
         }
     }
 
@@ -162,7 +142,7 @@ impl<R: Runtime> Default for Pool<R> {
 
 impl<R: Runtime> Pool<R> {
     /// The connection used last that still works.
-    fn take(&self) -> Option<Box<H1<R>>> {
+    pub fn take(&self) -> Option<Box<H1<R>>> {
         loop {
             let mut link = self.idle.borrow_mut().pop()?;
             if link.is_usable() {

@@ -13,8 +13,10 @@ use hyper::client::conn::http2;
 use hyper::{Request, Response};
 use socket::Instant;
 
-use super::{Carrier, Endpoint, RequestBody, Upstream, copy_for_resending};
+use super::body::RequestBody;
+use super::dial::Dial;
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::runtime::{Runtime, Spawner};
 
 /// Tries to find a connection with a free stream: after this many connections that were full or gone at once, the
@@ -27,7 +29,7 @@ pub(super) struct Links<R: Runtime> {
     opening: RefCell<Opening>,
 }
 
-struct Link<R: Runtime> {
+pub(super) struct Link<R: Runtime> {
     sender: http2::SendRequest<RequestBody<R>>,
     streams: Cell<u32>,
     /// SETTINGS_MAX_CONCURRENT_STREAMS of the backend (RFC 9113, section 6.5.2).
@@ -60,52 +62,13 @@ impl<R: Runtime> Drop for StreamSlot<R> {
     }
 }
 
-pub(super) async fn send<R: Runtime>(
-    upstream: &Upstream<'_, R>,
-    request: Request<RequestBody<R>>,
-) -> Result<(Response<Incoming>, Carrier<R>), Fault> {
-    let counters = &upstream.cluster.counters;
-    let mut request = request;
-    let mut resent = false;
-    loop {
-        let (link, fresh) = acquire(upstream).await?;
-        let slot = link.occupy(upstream.runtime);
-        let copy = if fresh || resent { None } else { copy_for_resending(&request) };
-        let idempotent = request.method().is_idempotent();
-        let failure = match link.sender.clone().try_send_request(request).await {
-            Ok(response) => return Ok((response, Carrier::H2(slot))),
-            Err(failure) => failure,
-        };
-        let mut failure = failure;
-        let unsent = failure.take_message();
-        let (fault, unprocessed) = classify(failure.error());
-        let again = unsent.or(copy.filter(|_| unprocessed || idempotent));
-        match again {
-            Some(again) if fault == Fault::UpstreamClosed && !resent => request = again,
-            _ => return Err(fault),
-        }
-        resent = true;
-        counters.resent.add(1);
-    }
-}
-
-/// A connection with a free stream, and whether it was opened for this request.
-async fn acquire<R: Runtime>(upstream: &Upstream<'_, R>) -> Result<(Rc<Link<R>>, bool), Fault> {
-    let links = &upstream.endpoint.h2;
-    if let Some(link) = links.find(upstream.limits.concurrent_streams) {
-        upstream.cluster.counters.reuses.add(1);
-        return Ok((link, false));
-    }
-    for _ in 0..TRIES {
-        if links.open() >= upstream.limits.http2_connections_per_endpoint {
-            return Err(Fault::Overflow);
-        }
-        links.opened(upstream).await?;
-        if let Some(link) = links.find(upstream.limits.concurrent_streams) {
-            return Ok((link, true));
-        }
-    }
-    Err(Fault::Overflow)
+/// A request that got no response.
+pub(super) struct Refused<R: Runtime> {
+    pub fault: Fault,
+    /// The backend said that it did nothing with it.
+    pub unprocessed: bool,
+    /// The request itself, where hyper had not begun to send it.
+    pub unsent: Option<Request<RequestBody<R>>>,
 }
 
 impl<R: Runtime> Links<R> {
@@ -118,12 +81,36 @@ impl<R: Runtime> Links<R> {
         links.iter().find(|link| link.has_room(limit)).cloned()
     }
 
+    /// A connection with a free stream, and whether it was opened for this request.
+    pub async fn acquire(
+        self: &Rc<Self>,
+        dial: impl Fn() -> Dial<R>,
+        limits: &Limits,
+    ) -> Result<(Rc<Link<R>>, bool), Fault> {
+        if let Some(link) = self.find(limits.concurrent_streams) {
+            return Ok((link, false));
+        }
+        for _ in 0..TRIES {
+            if self.open() >= limits.http2_connections_per_endpoint {
+                return Err(Fault::Overflow);
+            }
+            self.opened(&dial, limits).await?;
+            if let Some(link) = self.find(limits.concurrent_streams) {
+                return Ok((link, true));
+            }
+        }
+        Err(Fault::Overflow)
+    }
+
     /// Waits for one connect to end, and starts it if none is under way. The connect has a task of its own: it goes on
     /// when the request that caused it does not.
-    async fn opened(&self, upstream: &Upstream<'_, R>) -> Result<(), Fault> {
+    async fn opened(self: &Rc<Self>, dial: impl Fn() -> Dial<R>, limits: &Limits) -> Result<(), Fault> {
         let before = self.opening.borrow().ended;
-        if !std::mem::replace(&mut self.opening.borrow_mut().running, true) {
-            upstream.runtime.spawn(open(upstream));
+        let running = std::mem::replace(&mut self.opening.borrow_mut().running, true);
+        if !running {
+            let dial = dial();
+            let runtime = dial.runtime.clone();
+            runtime.spawn(open(dial, Rc::clone(self), limits.clone()));
         }
         poll_fn(|cx| {
             let mut opening = self.opening.borrow_mut();
@@ -147,6 +134,13 @@ impl<R: Runtime> Links<R> {
         let waiting = std::mem::take(&mut opening.waiting);
         drop(opening);
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn forget(&self, of: &Weak<Link<R>>) {
+        let mut links = self.links.borrow_mut();
+        let gone: Vec<_> = links.extract_if(.., |link| Rc::as_ptr(link) == of.as_ptr()).collect();
+        drop(links);
+        drop(gone);
     }
 
     pub fn sweep(&self, now: Instant, limit: Duration) {
@@ -178,6 +172,23 @@ impl<R: Runtime> Link<R> {
         self.sender.is_ready() && self.streams.get() < limit.min(self.granted.get())
     }
 
+    /// Sends a request and waits for the response's head.
+    pub async fn send(
+        self: &Rc<Self>,
+        runtime: &R,
+        request: Request<RequestBody<R>>,
+    ) -> Result<(Response<Incoming>, StreamSlot<R>), Refused<R>> {
+        let slot = self.occupy(runtime);
+        match self.sender.clone().try_send_request(request).await {
+            Ok(response) => Ok((response, slot)),
+            Err(mut failure) => {
+                let unsent = failure.take_message();
+                let (fault, unprocessed) = classify(failure.error());
+                Err(Refused { fault, unprocessed, unsent })
+            }
+        }
+    }
+
     fn occupy(self: &Rc<Self>, runtime: &R) -> StreamSlot<R> {
         self.streams.set(self.streams.get() + 1);
         StreamSlot { link: Rc::downgrade(self), runtime: runtime.clone() }
@@ -185,57 +196,33 @@ impl<R: Runtime> Link<R> {
 }
 
 /// Connects, shakes hands, and drives the connection until it ends.
-fn open<R: Runtime>(upstream: &Upstream<'_, R>) -> impl Future<Output = ()> + 'static {
-    let runtime = upstream.runtime.clone();
-    let endpoint: Rc<Endpoint<R>> = Rc::clone(upstream.endpoint);
-    let limits = upstream.limits.clone();
-    let timeout = upstream.cluster.settings().connect_timeout;
-    let connects = upstream.cluster.counters.connects.clone();
-    let failures = upstream.cluster.counters.connect_failures.clone();
-    async move {
-        let io = match runtime.connect(endpoint.address, timeout).await {
-            Ok(io) => io,
-            Err(error) => {
-                failures.add(1);
-                let late = error.kind() == std::io::ErrorKind::TimedOut;
-                let fault = if late { Fault::ConnectTimeout } else { Fault::ConnectFailed };
-                return endpoint.h2.on_opened(Err(fault));
-            }
-        };
-        connects.add(1);
-        let mut builder = http2::Builder::new(Spawner(runtime.clone()));
-        let header_bytes = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
-        builder.max_header_list_size(header_bytes).max_send_buf_size(limits.buffer_bytes);
-        match builder.handshake(io).await {
-            Ok((sender, connection)) => {
-                let quiet_since = Cell::new(runtime.now());
-                let link = Rc::new(Link {
-                    sender,
-                    streams: Cell::new(0),
-                    granted: Cell::new(u32::MAX),
-                    quiet_since,
-                });
-                let of = Rc::downgrade(&link);
-                endpoint.h2.on_opened(Ok(link));
-                let mut connection = pin!(connection);
-                // How it ends matters to its streams only, and they hear of it themselves.
-                let _ = poll_fn(|cx| {
-                    let result = connection.as_mut().poll(cx);
-                    if let Some(link) = of.upgrade() {
-                        let granted = connection.current_max_send_streams();
-                        link.granted.set(u32::try_from(granted).unwrap_or(u32::MAX));
-                    }
-                    result
-                })
-                .await;
-                let mut links = endpoint.h2.links.borrow_mut();
-                let gone: Vec<_> = links.extract_if(.., |link| Rc::as_ptr(link) == of.as_ptr()).collect();
-                drop(links);
-                drop(gone);
-            }
-            Err(_) => endpoint.h2.on_opened(Err(Fault::UpstreamProtocol)),
+async fn open<R: Runtime>(dial: Dial<R>, links: Rc<Links<R>>, limits: Limits) {
+    let io = match dial.connect().await {
+        Ok(io) => io,
+        Err(fault) => return links.on_opened(Err(fault)),
+    };
+    let mut builder = http2::Builder::new(Spawner(dial.runtime.clone()));
+    let header_bytes = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
+    builder.max_header_list_size(header_bytes).max_send_buf_size(limits.buffer_bytes);
+    let Ok((sender, connection)) = builder.handshake(io).await else {
+        return links.on_opened(Err(Fault::UpstreamProtocol));
+    };
+    let quiet_since = Cell::new(dial.runtime.now());
+    let link = Rc::new(Link { sender, streams: Cell::new(0), granted: Cell::new(u32::MAX), quiet_since });
+    let of = Rc::downgrade(&link);
+    links.on_opened(Ok(link));
+    let mut connection = pin!(connection);
+    // How it ends matters to its streams only, and they hear of it themselves.
+    let _: hyper::Result<()> = poll_fn(|cx| {
+        let result = connection.as_mut().poll(cx);
+        if let Some(link) = of.upgrade() {
+            let granted = connection.current_max_send_streams();
+            link.granted.set(u32::try_from(granted).unwrap_or(u32::MAX));
         }
-    }
+        result
+    })
+    .await;
+    links.forget(&of);
 }
 
 /// The fault, and whether the backend is known not to have processed the request (RFC 9113, section 8.7).

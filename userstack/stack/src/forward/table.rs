@@ -23,15 +23,6 @@ pub(crate) enum Direction {
     Back,
 }
 
-impl Direction {
-    pub fn reverse(self) -> Self {
-        match self {
-            Self::Forth => Self::Back,
-            Self::Back => Self::Forth,
-        }
-    }
-}
-
 /// Source and destination of a packet, as tables are keyed by them.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 struct Tuple {

@@ -1,22 +1,21 @@
 //! What an acknowledgement does to the sending side: what arrived is let go, what did not is found lost, and the
 //! congestion window follows (RFC 8985, RFC 6298, RFC 6937, RFC 6582 where the peer has no SACK).
 
-use std::time::Duration;
-
 use super::congestion::Acked;
 use super::connection::{Connection, Effects, LossTimer, Phase, Reduction};
 use super::header::Flags;
 use super::memory::Pool;
 use super::rack::DUPLICATE_THRESHOLD;
+use super::rtt::{MAX_RTO_NANOS, elapsed_nanos, later};
 use super::scoreboard::{AckClock, Delivered};
 use super::segment::Segment;
 use super::sequence::Seq;
 use crate::Instant;
 
 /// WCDelAckT: what the peer may sit on a single segment's acknowledgement (RFC 8985, section 7.2).
-const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
+const WORST_DELAYED_ACK_NANOS: u64 = 200_000_000;
 /// A probe sooner than this would race the peer's own scheduling (Linux: two jiffies).
-const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(2);
+const MIN_PROBE_TIMEOUT_NANOS: u64 = 2_000_000;
 
 impl Connection {
     /// `segment` acknowledges something between SND.UNA and SND.NXT.
@@ -140,17 +139,18 @@ impl Connection {
     fn sample_round_trip(&mut self, delivered: &Delivered, clock: &AckClock) {
         let rtt = &mut self.recovery.rtt;
         if let Some(newest) = delivered.newest_sent_at {
-            rtt.note_min(clock.now.since(newest).as_nanos() as u64, clock.now);
+            rtt.note_min(elapsed_nanos(clock.now, newest), clock.now);
         }
         if let Some(oldest) = delivered.oldest_sent_at {
-            rtt.sample(clock.now.since(oldest), clock.now);
+            rtt.sample(elapsed_nanos(clock.now, oldest), clock.now);
         } else if delivered.retransmitted
             && let Some(echo) = clock.echo_ms
         {
             let millis = (clock.now.as_millis() as u32).wrapping_sub(echo);
+            let nanos = u64::from(millis.max(1)) * 1_000_000;
             // An echo older than any timeout was never of ours.
-            if u64::from(millis) < super::rtt::MAX_RTO.as_millis() as u64 {
-                rtt.sample(Duration::from_millis(u64::from(millis.max(1))), clock.now);
+            if nanos < MAX_RTO_NANOS {
+                rtt.sample(nanos, clock.now);
             }
         }
     }
@@ -231,25 +231,28 @@ impl Connection {
         if self.send.flight() == 0 {
             self.deadlines.clear_loss();
         } else if let Some(wait) = reorder_wait_nanos {
-            self.deadlines.set_loss(LossTimer::Reorder, now + Duration::from_nanos(wait));
+            self.deadlines.set_loss(LossTimer::Reorder, later(now, wait));
         } else if let Some(timeout) = self.probe_timeout() {
-            self.deadlines.set_loss(LossTimer::TailProbe, now + timeout);
+            self.deadlines.set_loss(LossTimer::TailProbe, later(now, timeout));
         } else {
-            self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+            self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         }
     }
 
     /// RFC 8985, section 7.2: TLP_calc_PTO, where a probe may be sent at all.
-    pub(crate) fn probe_timeout(&self) -> Option<Duration> {
+    fn probe_timeout(&self) -> Option<u64> {
         let recovery = &self.recovery;
         let may_probe = self.send.sack_permitted
             && self.state.is_synchronized()
             && recovery.phase == Phase::Open
             && recovery.tail_probe.end.is_none()
             && recovery.scoreboard.sacked_bytes() == 0;
-        let smoothed = recovery.rtt.smoothed().filter(|_| may_probe)?;
-        let single = if recovery.scoreboard.len() == 1 { WORST_DELAYED_ACK } else { Duration::ZERO };
-        Some((2 * smoothed + single).max(MIN_PROBE_TIMEOUT).min(recovery.rtt.timeout()))
+        let smoothed = recovery.rtt.smoothed_nanos();
+        if !may_probe || smoothed == 0 {
+            return None;
+        }
+        let single = if recovery.scoreboard.len() == 1 { WORST_DELAYED_ACK_NANOS } else { 0 };
+        Some((2 * smoothed + single).max(MIN_PROBE_TIMEOUT_NANOS).min(recovery.rtt.timeout_nanos()))
     }
 }
 

@@ -1,21 +1,21 @@
 //! A segment arrives for a connection: RFC 9293, section 3.10.7.3 (SYN-SENT) and 3.10.7.4 (the other states), in the
 //! RFC's own order and numbers.
 
-use std::time::Duration;
-
 use super::connection::{Connection, Effects, MIN_MSS, State};
 use super::cookie::Remembered;
 use super::header::{Flags, Timestamps};
 use super::memory::Pool;
+use super::output::segment_size;
+use super::rtt::{elapsed_nanos, later};
 use super::segment::Segment;
 use super::sequence::Seq;
 use super::{TcpError, congestion};
 use crate::{Discard, Instant};
 
 /// Linux's TCP_DELACK_MIN; RFC 1122 (4.2.3.2) allows 500 ms.
-const DELAYED_ACK: Duration = Duration::from_millis(40);
+const DELAYED_ACK_NANOS: u64 = 40_000_000;
 /// RFC 7323, section 5.5: a timestamp older than this proves nothing.
-const PAWS_LIFE: Duration = Duration::from_secs(24 * 24 * 3600);
+const PAWS_LIFE_NANOS: u64 = 24 * 24 * 3600 * 1_000_000_000;
 
 impl Connection {
     pub(crate) fn on_segment(
@@ -164,7 +164,7 @@ impl Connection {
     /// Our SYN is acknowledged.
     fn establish(&mut self, segment: &Segment<'_>, now: Instant) {
         if self.recovery.timeouts == 0 {
-            self.recovery.rtt.sample(now.since(self.send.last_sent_at), now);
+            self.recovery.rtt.sample(elapsed_nanos(now, self.send.last_sent_at), now);
         }
         self.send.unacked = self.send.initial + 1;
         self.recovery.rtt.end_backoff();
@@ -204,7 +204,9 @@ impl Connection {
         let segment = past_syn.as_ref().unwrap_or(segment);
         self.check_timestamp(segment, now)?; // first, RFC 7323 section 5.3, R1
         self.check_sequence(segment, now)?; // first
-        self.check_reset(segment, pool, now)?; // second; third: security is not ours
+        if self.take_reset(segment, pool, now)? {
+            return Ok(()); // second; third: security is not ours
+        }
         self.check_syn(segment, now)?; // fourth
         self.note_heard(now);
         if let Some(timestamps) = segment.header.options.timestamps {
@@ -234,7 +236,7 @@ impl Connection {
         let Timestamps { value, .. } =
             segment.header.options.timestamps.ok_or(Discard::TcpTimestampMissing)?;
         let older = (value.wrapping_sub(self.timestamps.recent) as i32) < 0;
-        if older && now.since(self.timestamps.recent_at) < PAWS_LIFE {
+        if older && elapsed_nanos(now, self.timestamps.recent_at) < PAWS_LIFE_NANOS {
             self.challenge(now);
             return Err(Discard::TcpTimestampOld);
         }
@@ -265,17 +267,18 @@ impl Connection {
         }
         // Two sides that disagree would answer each other for ever: this is bounded.
         self.challenge(now);
-        Err(Discard::TcpOutOfWindow)
+        let probes = segment.header.seq + 1 == self.receive.next && len == 0;
+        Err(if probes { Discard::TcpProbe } else { Discard::TcpOutOfWindow })
     }
 
     fn spans_window(&self, segment: &Segment<'_>) -> bool {
         segment.header.seq.before(self.receive.next) && segment.end().after(self.receive.advertised)
     }
 
-    /// Second: RFC 5961, section 3.2. Only the exact number resets.
-    fn check_reset(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) -> Result<(), Discard> {
+    /// Second: RFC 5961, section 3.2. Only the exact number resets; true when it did.
+    fn take_reset(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) -> Result<bool, Discard> {
         if !segment.has(Flags::RST) {
-            return Ok(());
+            return Ok(false);
         }
         if segment.header.seq != self.receive.next {
             self.challenge(now);
@@ -288,7 +291,7 @@ impl Connection {
             _ => Some(TcpError::Reset),
         };
         self.finish(error, pool);
-        Err(Discard::TcpReset)
+        Ok(true)
     }
 
     /// Fourth: RFC 5961, section 4.2.
@@ -395,7 +398,11 @@ impl Connection {
         }
         receive.ring.extend(next.since(receive.next) as usize);
         receive.next = next;
-        receive.segment_size = receive.segment_size.max(len.min(u32::from(u16::MAX)) as u16);
+        if len > u32::from(receive.segment_size) {
+            // A neighbour's super-packet is many segments: it counts as one of the size that we announced.
+            let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
+            receive.segment_size = len.min(u32::from(announced)) as u16;
+        }
         receive.unacknowledged += len;
         self.effects.add(Effects::READABLE);
         self.schedule_ack(filled, now);
@@ -409,7 +416,7 @@ impl Connection {
             receive.quick_acks = receive.quick_acks.saturating_sub(1);
             self.acknowledge_now();
         } else if !receive.ack_now {
-            self.deadlines.delayed_ack_at = self.deadlines.delayed_ack_at.min(now + DELAYED_ACK);
+            self.deadlines.delayed_ack_at = self.deadlines.delayed_ack_at.min(later(now, DELAYED_ACK_NANOS));
         }
     }
 
@@ -475,7 +482,7 @@ impl Connection {
     /// RFC 7323, section 4.3: the timestamp to echo is that of the segment that the next acknowledgement is for.
     fn note_timestamp(&mut self, seq: Seq, timestamps: Timestamps, now: Instant) {
         let newer = (timestamps.value.wrapping_sub(self.timestamps.recent) as i32) >= 0;
-        let aged = now.since(self.timestamps.recent_at) >= PAWS_LIFE;
+        let aged = elapsed_nanos(now, self.timestamps.recent_at) >= PAWS_LIFE_NANOS;
         if self.timestamps.enabled && (newer || aged) && seq.at_or_before(self.receive.last_acked) {
             (self.timestamps.recent, self.timestamps.recent_at) = (timestamps.value, now);
         }

@@ -72,8 +72,8 @@ impl Connection {
         let taken = taken.min(wanted);
         if taken == 0 {
             self.user.write_blocked = true;
-            if held == 0 {
-                // Nothing is out whose acknowledgement would make room.
+            // While bytes are out, their acknowledgement makes room; else only the pool can.
+            if held == 0 && !std::mem::replace(&mut self.user.starved, true) {
                 self.effects.add(Effects::STARVED);
             }
             return Poll::Pending;

@@ -353,6 +353,8 @@ pub(crate) struct User {
     pub orphan: bool,
     /// A writer was told to wait.
     pub write_blocked: bool,
+    /// A writer waits for memory, and stands in the engine's queue for it.
+    pub starved: bool,
     /// A flush was told to wait.
     pub flush_blocked: bool,
     /// Idle seconds before a keepalive probe; zero: none.
@@ -449,6 +451,7 @@ impl Connection {
                 listener: None,
                 orphan: false,
                 write_blocked: false,
+                starved: false,
                 flush_blocked: false,
                 keepalive_seconds: options
                     .keepalive

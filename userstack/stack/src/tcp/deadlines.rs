@@ -56,7 +56,7 @@ impl Connection {
         } else {
             self.send.probe = Probe::Handshake;
         }
-        self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+        self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         self.effects.add(Effects::TRANSMIT);
     }
 
@@ -78,7 +78,7 @@ impl Connection {
     /// RFC 8985, section 7.3. The probe goes out with the next transmission; until then the retransmission timer runs.
     fn on_probe_timeout(&mut self, now: Instant) {
         self.send.probe = Probe::Tail;
-        self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+        self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         self.effects.add(Effects::TRANSMIT);
     }
 

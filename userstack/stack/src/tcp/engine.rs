@@ -56,6 +56,8 @@ pub(crate) struct Tcp {
     wheel: Wheel<FlowKey>,
     /// Connections that may have something to send, each once.
     ready: VecDeque<FlowKey>,
+    /// Those of them that this call has served and that have more; empty between calls.
+    served: VecDeque<FlowKey>,
     replies: VecDeque<Reply>,
     events: VecDeque<TcpEvent>,
     starved: VecDeque<FlowKey>,
@@ -85,6 +87,7 @@ impl Tcp {
             listeners: Listeners::new(),
             wheel: Wheel::new(now),
             ready: VecDeque::new(),
+            served: VecDeque::new(),
             replies: VecDeque::new(),
             events: VecDeque::new(),
             starved: VecDeque::new(),
@@ -133,9 +136,16 @@ impl Tcp {
             let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
             connection.queued = false;
             connection.effects = Effects(connection.effects.0 & !Effects::TRANSMIT.0);
+            let before = budget;
             let progress = connection.transmit(sink, &mut self.pool, &mut budget, now);
-            if progress != Progress::Done {
-                connection.effects.add(Effects::TRANSMIT);
+            match progress {
+                Progress::Done => {}
+                // Who was served stands behind all that were not, also behind those that only met a full interface.
+                _ if budget < before => {
+                    connection.queued = true;
+                    self.served.push_back(key);
+                }
+                _ => connection.effects.add(Effects::TRANSMIT),
             }
             if progress == Progress::Full {
                 // A visit to a full interface is work too.
@@ -143,6 +153,7 @@ impl Tcp {
             }
             self.settle(key.slot, now);
         }
+        self.ready.append(&mut self.served);
         !self.ready.is_empty() || !self.replies.is_empty()
     }
 
@@ -363,6 +374,9 @@ impl Tcp {
                 return;
             }
             let Some(key) = self.starved.pop_front() else { return };
+            if let Some(connection) = self.connections.get_mut(key.slot, key.life) {
+                connection.user.starved = false;
+            }
             self.tell(key, Effects::WRITABLE);
         }
     }
@@ -378,6 +392,11 @@ impl Tcp {
     #[cfg(test)]
     pub(crate) fn lent_bytes(&self) -> usize {
         self.pool.lent_bytes()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_max_flows(&mut self, flows: usize) {
+        self.config.max_flows = flows;
     }
 
     #[cfg(test)]

@@ -12,10 +12,11 @@ const LARGEST_SHIFT: u32 = 30;
 const CLASSES: usize = (LARGEST_SHIFT - SMALLEST_SHIFT + 1) as usize;
 /// Bytes of unused buffers a class keeps ready, so that steady traffic allocates nothing.
 const KEPT_BYTES: usize = 4 << 20;
-/// A buffer larger than the smallest is at most this part of what is free, so that a thousand who do not read cannot
-/// take what one who does needs (after Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998). With the default
-/// budget of 1 GiB it binds the default buffer of 1 MiB when half is lent.
-const FREE_PARTS: usize = 256;
+/// A buffer larger than the smallest is at most one part of what is free, of twice as many parts as buffers are lent,
+/// within these bounds: few connections may have what they ask for, and a thousand who do not read cannot take what one
+/// who does needs (after Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998).
+const FEWEST_PARTS: usize = 8;
+const MOST_PARTS: usize = 256;
 /// This part of the budget is for smallest buffers alone.
 const RESERVED_PARTS: usize = 4;
 /// Scoreboards kept ready, each with the room of a window.
@@ -28,6 +29,7 @@ pub(crate) struct Pool {
     /// Bytes lent and kept.
     held_bytes: usize,
     kept_bytes: usize,
+    lent_buffers: usize,
     kept: [Vec<Box<[u8]>>; CLASSES],
     scoreboards: Vec<VecDeque<Sent>>,
 }
@@ -38,6 +40,7 @@ impl Pool {
             budget_bytes,
             held_bytes: 0,
             kept_bytes: 0,
+            lent_buffers: 0,
             kept: std::array::from_fn(|_| Vec::new()),
             scoreboards: Vec::new(),
         }
@@ -52,6 +55,7 @@ impl Pool {
         }
         if let Some(buffer) = self.kept[class].pop() {
             self.kept_bytes -= buffer.len();
+            self.lent_buffers += 1;
             return Some(buffer);
         }
         if self.held_bytes + size > self.budget_bytes {
@@ -59,12 +63,14 @@ impl Pool {
         }
         (self.held_bytes + size <= self.budget_bytes).then(|| {
             self.held_bytes += size;
+            self.lent_buffers += 1;
             vec![0; size].into_boxed_slice()
         })
     }
 
     fn release(&mut self, buffer: Box<[u8]>) {
         let Some(class) = class_of(buffer.len()) else { return };
+        self.lent_buffers -= 1;
         let kept = &mut self.kept[class];
         if (kept.len() + 1) * buffer.len() <= KEPT_BYTES {
             self.kept_bytes += buffer.len();
@@ -87,7 +93,8 @@ impl Pool {
     /// The largest buffer that is lent now.
     pub(crate) fn lendable_bytes(&self) -> usize {
         let unreserved = self.budget_bytes - self.budget_bytes / RESERVED_PARTS;
-        let part = unreserved.saturating_sub(self.lent_bytes()) / FREE_PARTS;
+        let parts = (2 * self.lent_buffers).clamp(FEWEST_PARTS, MOST_PARTS);
+        let part = unreserved.saturating_sub(self.lent_bytes()) / parts;
         let largest = part.checked_ilog2().map_or(0, |shift| 1 << shift.min(LARGEST_SHIFT));
         largest.max(1 << SMALLEST_SHIFT)
     }
@@ -122,6 +129,10 @@ pub(crate) struct Ring {
     buffer: Box<[u8]>,
     head: u32,
     len: u32,
+    /// The most that was reserved since the buffer was taken.
+    peak: u32,
+    /// The peak of the buffer before: what the next one starts with, so that a stream does not grow it each time.
+    expected: u32,
 }
 
 impl Ring {
@@ -140,11 +151,13 @@ impl Ring {
     /// Makes `bytes` from `head` on writable; false when the pool has no more.
     #[inline]
     pub(crate) fn reserve(&mut self, pool: &mut Pool, bytes: usize) -> bool {
+        self.peak = self.peak.max(bytes as u32);
         self.buffer.len() >= bytes || self.grow(pool, bytes)
     }
 
     fn grow(&mut self, pool: &mut Pool, bytes: usize) -> bool {
-        let Some(mut larger) = pool.acquire(bytes) else { return false };
+        let wanted = bytes.max(self.expected as usize);
+        let Some(mut larger) = pool.acquire(wanted).or_else(|| pool.acquire(bytes)) else { return false };
         // All of the old buffer, not only `len`: bytes out of order lie beyond.
         let old = std::mem::take(&mut self.buffer);
         let (wrapped, first) = old.split_at(self.head as usize);
@@ -160,6 +173,9 @@ impl Ring {
     /// Writes `bytes` at `offset` from `head`, within what was reserved.
     #[inline]
     pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         debug_assert!(offset + bytes.len() <= self.buffer.len(), "reserved before it is written");
         let start = (self.head as usize + offset) & (self.buffer.len() - 1);
         let first = bytes.len().min(self.buffer.len() - start);
@@ -201,6 +217,7 @@ impl Ring {
     /// Gives the buffer back.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         (self.head, self.len) = (0, 0);
+        self.expected = std::mem::take(&mut self.peak);
         if !self.buffer.is_empty() {
             pool.release(std::mem::take(&mut self.buffer));
         }
@@ -249,7 +266,7 @@ mod tests {
             while append(hoarder, &mut pool, &[0; 4096]) {}
             assert!(!hoarder.is_empty(), "everyone gets the smallest buffer");
         }
-        assert!(append(&mut Ring::default(), &mut pool, &[0; 5_000]));
+        assert!(append(&mut Ring::default(), &mut pool, &[0; 4096]));
     }
 
     proptest! {

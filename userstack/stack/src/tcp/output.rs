@@ -8,6 +8,7 @@ use super::header::{
     Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, MIN_HEADER, Options, TIMESTAMPS_LEN, Timestamps,
 };
 use super::memory::Pool;
+use super::rtt::elapsed_nanos;
 use super::sequence::Seq;
 use crate::Instant;
 
@@ -364,7 +365,7 @@ impl Connection {
         self.send.next = self.send.initial + 1;
         self.send.last_sent_at = now;
         if self.deadlines.loss == LossTimer::None {
-            self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+            self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         }
     }
 
@@ -398,7 +399,7 @@ impl Connection {
             self.recovery.reduction.sent += plan.len;
         }
         if self.deadlines.loss != LossTimer::Retransmit {
-            self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+            self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         }
     }
 
@@ -412,13 +413,13 @@ impl Connection {
         }
         self.recovery.tail_probe.end = Some(self.send.next);
         self.recovery.tail_probe.retransmission = again;
-        self.deadlines.set_loss(LossTimer::Retransmit, now + self.recovery.rtt.timeout());
+        self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
     }
 
     /// RFC 5681, section 4.1.
     fn restart_after_idle(&mut self, now: Instant) {
         let idle = self.send.flight() == 0 && self.send.unsent() > 0;
-        if idle && now.since(self.send.last_sent_at) > self.recovery.rtt.timeout() {
+        if idle && elapsed_nanos(now, self.send.last_sent_at) > self.recovery.rtt.timeout_nanos() {
             self.recovery.window.restart_after_idle();
         }
     }
@@ -427,7 +428,7 @@ impl Connection {
     fn arm_persist(&mut self, now: Instant) {
         let waits = self.send.flight() == 0 && self.send.unsent() > 0 && self.state.is_synchronized();
         if waits && self.deadlines.loss == LossTimer::None {
-            self.deadlines.set_loss(LossTimer::Persist, now + self.recovery.rtt.timeout());
+            self.deadlines.set_loss(LossTimer::Persist, self.recovery.rtt.timeout_from(now));
         }
     }
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use crate::Instant;
 
 /// RFC 6298, section 2.1.
-const INITIAL_RTO: Duration = Duration::from_secs(1);
+const INITIAL_RTO_NANOS: u64 = 1_000_000_000;
 /// Linux's TCP_RTO_MIN. RFC 6298 (2.4) would have a second; every stack that people run uses a fifth, which is above
 /// the delayed acknowledgements of all of them.
-pub(crate) const MIN_RTO: Duration = Duration::from_millis(200);
+const MIN_RTO_NANOS: u64 = 200_000_000;
 /// RFC 6298 (2.5) allows no less than 60 s.
-pub(crate) const MAX_RTO: Duration = Duration::from_secs(60);
+pub(crate) const MAX_RTO_NANOS: u64 = 60_000_000_000;
+/// Doublings after which every timeout is the longest.
+const MAX_SHIFT: u8 = 9;
 /// How long a smallest round trip is believed: paths change (RFC 8985, section 6.2 wants a window of minutes).
-const MIN_RTT_LIFE: Duration = Duration::from_secs(300);
+const MIN_RTT_LIFE_NANOS: u64 = 300_000_000_000;
 
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Rtt {
@@ -34,8 +36,8 @@ impl Default for Rtt {
 
 impl Rtt {
     /// RFC 6298 (2.2) and (2.3).
-    pub(crate) fn sample(&mut self, rtt: Duration, now: Instant) {
-        let sample = (rtt.as_nanos() as u64).max(1);
+    pub(crate) fn sample(&mut self, nanos: u64, now: Instant) {
+        let sample = nanos.max(1);
         self.note_min(sample, now);
         if self.smoothed == 0 {
             (self.smoothed, self.variance) = (sample, sample / 2);
@@ -48,7 +50,7 @@ impl Rtt {
 
     /// The newest delivery of an acknowledgement, free of the peer's delay.
     pub(crate) fn note_min(&mut self, sample: u64, now: Instant) {
-        if sample <= self.min || now.since(self.min_at) > MIN_RTT_LIFE {
+        if sample <= self.min || elapsed_nanos(now, self.min_at) > MIN_RTT_LIFE_NANOS {
             (self.min, self.min_at) = (sample.max(1), now);
         }
     }
@@ -68,15 +70,17 @@ impl Rtt {
 
     /// The timeout with its backoff (RFC 6298 (5.5)). The floor is on the variance, as Linux has it: with a steady
     /// round trip the timeout would else be the round trip itself.
-    pub(crate) fn timeout(&self) -> Duration {
+    pub(crate) fn timeout_nanos(&self) -> u64 {
         let base = match self.smoothed {
-            0 => INITIAL_RTO,
-            smoothed => {
-                let spread = (4 * self.variance).max(MIN_RTO.as_nanos() as u64);
-                Duration::from_nanos(smoothed + spread)
-            }
+            0 => INITIAL_RTO_NANOS,
+            smoothed => smoothed + (4 * self.variance).max(MIN_RTO_NANOS),
         };
-        (base * (1 << self.backoff.min(16))).min(MAX_RTO)
+        (base << self.backoff.min(MAX_SHIFT)).min(MAX_RTO_NANOS)
+    }
+
+    /// When a timeout that begins now ends.
+    pub(crate) fn timeout_from(&self, now: Instant) -> Instant {
+        later(now, self.timeout_nanos())
     }
 
     pub(crate) fn back_off(&mut self) {
@@ -93,6 +97,16 @@ impl Rtt {
     }
 }
 
+/// Nanoseconds from `earlier` to `now`. Segments count instructions: a `Duration` on the way costs more than the sum.
+pub(crate) fn elapsed_nanos(now: Instant, earlier: Instant) -> u64 {
+    now.as_nanos().saturating_sub(earlier.as_nanos())
+}
+
+/// `nanos` after `now`.
+pub(crate) fn later(now: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(now.as_nanos().saturating_add(nanos))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,18 +114,18 @@ mod tests {
     #[test]
     fn the_timeout_is_a_second_before_any_sample_and_never_below_the_floor() {
         let mut rtt = Rtt::default();
-        assert_eq!(rtt.timeout(), INITIAL_RTO);
+        assert_eq!(rtt.timeout_nanos(), INITIAL_RTO_NANOS);
         for _ in 0..100 {
-            rtt.sample(Duration::from_micros(100), Instant::ZERO);
+            rtt.sample(100_000, Instant::ZERO);
         }
-        assert!(rtt.timeout() >= MIN_RTO && rtt.timeout() < MIN_RTO + Duration::from_millis(1));
+        assert!((MIN_RTO_NANOS..MIN_RTO_NANOS + 1_000_000).contains(&rtt.timeout_nanos()));
     }
 
     #[test]
     fn the_first_sample_sets_mean_and_half_of_it_as_variance() {
         let mut rtt = Rtt::default();
-        rtt.sample(Duration::from_millis(300), Instant::ZERO);
-        assert_eq!(rtt.timeout(), Duration::from_millis(300 + 4 * 150));
+        rtt.sample(300_000_000, Instant::ZERO);
+        assert_eq!(rtt.timeout_nanos(), (300 + 4 * 150) * 1_000_000);
     }
 
     #[test]
@@ -119,13 +133,13 @@ mod tests {
         let mut rtt = Rtt::default();
         let timeouts: Vec<_> = (0..8)
             .map(|_| {
-                let timeout = rtt.timeout().as_secs();
+                let timeout = rtt.timeout_nanos() / 1_000_000_000;
                 rtt.back_off();
                 timeout
             })
             .collect();
         assert_eq!(timeouts, [1, 2, 4, 8, 16, 32, 60, 60]);
         rtt.end_backoff();
-        assert_eq!(rtt.timeout(), INITIAL_RTO);
+        assert_eq!(rtt.timeout_nanos(), INITIAL_RTO_NANOS);
     }
 }

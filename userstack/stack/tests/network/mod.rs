@@ -39,6 +39,8 @@ pub struct Host {
     pub sent: Vec<(InterfaceId, Vec<u8>)>,
 }
 
+pub type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
 pub struct Network {
     pub hosts: Vec<Host>,
     pub now: Instant,
@@ -46,7 +48,7 @@ pub struct Network {
     /// Frames on their way: where to, and what.
     flying: VecDeque<(End, Vec<u8>)>,
     /// Says of each frame whether it is lost; by default none is.
-    pub lose: Box<dyn FnMut(&[u8]) -> bool>,
+    pub lose: Loss,
     /// Packets are handed over in chunks of this size.
     pub chunk_bytes: usize,
     pub record: bool,

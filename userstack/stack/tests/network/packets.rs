@@ -160,13 +160,18 @@ impl Read {
         let len = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
         assert_eq!(len, packet.len(), "IPv4 total length");
         let flags = u16::from_be_bytes([packet[6], packet[7]]);
-        let fragment = (flags & 0x3fff != 0).then_some((usize::from(flags & 0x1fff) * 8, flags & 0x2000 != 0));
+        let fragment =
+            (flags & 0x3fff != 0).then_some((usize::from(flags & 0x1fff) * 8, flags & 0x2000 != 0));
         let address = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap());
         Self::of((address(12), address(16)), packet[9], packet[8], fragment, &packet[header_len..])
     }
 
     fn v6(packet: &[u8]) -> Self {
-        assert_eq!(usize::from(u16::from_be_bytes([packet[4], packet[5]])), packet.len() - 40, "payload length");
+        assert_eq!(
+            usize::from(u16::from_be_bytes([packet[4], packet[5]])),
+            packet.len() - 40,
+            "payload length"
+        );
         let address = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap());
         let ends = (address(8), address(24));
         if packet[6] != 44 {

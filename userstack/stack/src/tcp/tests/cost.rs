@@ -96,7 +96,7 @@ fn receiving() {
     let mut bytes = packet(&host, remote, &template).bytes;
     bytes.resize(bytes.len() + TEXT as usize, 7);
     let mut chain = Chunks(vec![bytes]);
-    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip(), ecn: 0 };
+    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip() };
     let mut void = Void { segments: 0, ack: 0 };
     let (mut into, mut read) = (vec![0; 64 * 1024], 0);
     let mut seq = 1u32;
@@ -123,7 +123,7 @@ fn sending() {
     let Scene { mut host, key, remote, ours, value, now } = scene();
     let template = header(remote, 1, ours.0, Flags::ACK, Timestamps { value: 1, echo: value });
     let mut chain = Chunks(vec![packet(&host, remote, &template).bytes]);
-    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip(), ecn: 0 };
+    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip() };
     let mut void = Void { segments: 0, ack: 0 };
     let text = vec![7; 64 * 1024];
     let mut ack = ours;
@@ -148,5 +148,7 @@ fn an_idle_connection_is_under_a_kibibyte_and_holds_no_buffer() {
     let Scene { host, .. } = scene();
     assert_eq!(host.tcp.lent_bytes(), 0);
     let bytes = size_of::<crate::tcp::connection::Connection>();
-    assert!(bytes <= 1024, "{bytes} bytes");
+    assert!(bytes <= 832, "{bytes} bytes");
+    let resting = size_of::<crate::tcp::timewait::TimeWait>();
+    assert!(resting <= 72, "{resting} bytes");
 }

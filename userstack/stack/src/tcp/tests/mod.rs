@@ -1,6 +1,7 @@
 //! Tests of the whole engine: hosts and a link in memory, on virtual time.
 
 mod cost;
+mod engine;
 mod link;
 mod notation;
 mod script;

@@ -491,16 +491,6 @@ impl Runner {
     }
 }
 
-trait MapOk<T> {
-    fn map_ok<U>(self, map: impl FnOnce(T) -> U) -> Poll<Result<U, TcpError>>;
-}
-
-impl<T> MapOk<T> for Poll<Result<T, TcpError>> {
-    fn map_ok<U>(self, map: impl FnOnce(T) -> U) -> Poll<Result<U, TcpError>> {
-        self.map(|answer| answer.map(map))
-    }
-}
-
 fn expect_poll(what: &str, answer: Poll<Result<&str, TcpError>>, expected: &[&str]) -> Outcome {
     let told = match answer {
         Poll::Pending => "wait".to_string(),
