@@ -20,7 +20,12 @@ fn serve(tables: Tables<'_>) -> Served {
 
 /// How many of `requests` each version answered; every other answer fails the test.
 fn answers(mesh: &Mesh, arguments: &str, url: &str, requests: usize) -> (usize, usize) {
-    let said = mesh.lab.client.run(&format!("curl -g -fsS -m 40 {arguments} '{url}?[1-{requests}]'"));
+    // Debian's curl 7.88 breaks its own second request on an HTTP/2 connection with prior knowledge, against nginx too.
+    let said = mesh.lab.client.run(&if arguments == "--http2-prior-knowledge" {
+        format!("for _ in $(seq {requests}); do curl -fsS -m 5 {arguments} '{url}' || exit 1; done")
+    } else {
+        format!("curl -fsS -m 40 {arguments} '{url}?[1-{requests}]'")
+    });
     let count = |version: &str| said.lines().filter(|line| *line == version).count();
     let (v1, v2) = (count("web-v1"), count("web-v2"));
     assert_eq!(v1 + v2, requests, "{said}");
@@ -32,7 +37,7 @@ fn load(mesh: &Mesh, requests: usize) -> Process {
     let url = format!("http://{MESH}/?[1-{requests}]");
     Process::shell(
         &mesh.lab.client,
-        &format!("exec curl -g -sS -m 55 -o /dev/null -w '%{{http_code}}\\n' '{url}'"),
+        &format!("exec curl -sS -m 55 -o /dev/null -w '%{{http_code}}\\n' '{url}'"),
     )
 }
 
@@ -84,10 +89,10 @@ fn the_host_is_a_workload_and_reaches_a_service_by_its_address() {
     }
     let served = serve(Tables::Files(&lab_resources()));
     for address in ["10.96.0.10", "[fd96::10]"] {
-        let said = served.mesh.lab.node.run(&format!("curl -g -fsS -m 20 'http://{address}/?[1-20]'"));
+        let said = served.mesh.lab.node.run(&format!("curl -fsS -m 20 'http://{address}/?[1-20]'"));
         assert_eq!(said.lines().filter(|line| line.starts_with("web-v")).count(), 20, "{address}: {said}");
     }
-    let said = served.mesh.lab.media.run("curl -g -fsS -m 20 'http://10.96.0.10/?[1-20]'");
+    let said = served.mesh.lab.media.run("curl -fsS -m 20 'http://10.96.0.10/?[1-20]'");
     assert_eq!(said.lines().count(), 20, "from another workload: {said}");
 }
 

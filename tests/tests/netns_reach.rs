@@ -88,7 +88,7 @@ fn a_gateway_that_changes_its_mac_under_load_fails_no_request() {
     let url = format!("http://{MESH}/?[1-4000]");
     let mut load = Process::shell(
         &mesh.lab.client,
-        &format!("exec curl -g -sS --interface 10.99.0.1 -m 50 -o /dev/null -w '%{{http_code}}\\n' '{url}'"),
+        &format!("exec curl -sS --interface 10.99.0.1 -m 50 -o /dev/null -w '%{{http_code}}\\n' '{url}'"),
     );
     std::thread::sleep(Duration::from_millis(300));
     for last in 1..=3 {

@@ -64,6 +64,7 @@ async fn answer(request: Request<Incoming>, node: Rc<Node>) -> Result<Response<F
         "/tables" => json(&node.table()),
         "/discards" => json(&node.discards().await),
         "/queues" => json(&node.queues()),
+        "/sessions" => json(&node.sessions().await),
         "/capture" => match crate::capture::Request::parse(query) {
             Ok(request) => pcapng(node.capture(request).await),
             Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),

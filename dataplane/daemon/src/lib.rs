@@ -24,6 +24,7 @@ mod report;
 mod saved;
 mod secrets;
 mod serve;
+mod sessions;
 mod tables;
 
 pub use error::StartError;

@@ -18,6 +18,7 @@ use crate::capture;
 use crate::config::NodeConfig;
 use crate::report::{self, WorkerReport};
 use crate::saved;
+use crate::sessions::{self, SessionStatus, Totals};
 
 /// A worker that has not answered for this long is stuck, and status says so.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub struct Node {
     queues: Vec<QueueStatus>,
     attachments: RefCell<Vec<crate::attach::Attachment>>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
+    /// By listener and cluster: what datagram sessions carried that have ended.
+    ended_sessions: RefCell<BTreeMap<(String, String), Totals>>,
     draining: std::cell::Cell<bool>,
 }
 
@@ -64,6 +67,7 @@ impl Node {
             queues,
             attachments: RefCell::new(attachments),
             snapshot: RefCell::new(None),
+            ended_sessions: RefCell::default(),
             draining: std::cell::Cell::new(false),
         }
     }
@@ -150,7 +154,8 @@ impl Node {
 
     pub async fn metrics(&self) -> String {
         let reports = self.reports().await;
-        report::exposition(&reports, &self.attachments.borrow(), self.table_version()).render()
+        let ended = self.ended_sessions.borrow();
+        report::exposition(&reports, &ended, &self.attachments.borrow(), self.table_version()).render()
     }
 
     /// Every reason by name, those that never happened too.
@@ -158,8 +163,17 @@ impl Node {
         report::discards(&self.reports().await)
     }
 
+    /// Datagram sessions of this moment, of every worker the first thousand.
+    pub async fn sessions(&self) -> Vec<SessionStatus> {
+        let lists = self.ask_all(|worker, _now| sessions::list(worker)).await.unwrap_or_default();
+        lists.into_iter().flatten().collect()
+    }
+
     async fn reports(&self) -> Vec<WorkerReport> {
-        self.ask_all(|worker, _now| WorkerReport::of(worker)).await.unwrap_or_default()
+        let reports = self.ask_all(|worker, _now| WorkerReport::of(worker)).await.unwrap_or_default();
+        let mut ended = self.ended_sessions.borrow_mut();
+        reports.iter().for_each(|report| sessions::add(&mut ended, &report.sessions.ended));
+        reports
     }
 
     /// Stops accepting and lets what is open end, until the deadline.

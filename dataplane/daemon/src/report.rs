@@ -10,6 +10,7 @@ use worker::{TurnCounters, Worker};
 
 use crate::attach::Attachment;
 use crate::metrics::{Exposition, Kind};
+use crate::sessions::{self, SessionReport, Totals};
 
 /// A copy of everything one worker counted.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct WorkerReport {
     pub discards: Vec<u64>,
     pub ports: Vec<(String, QueueCounters)>,
     pub samples: Vec<Sample>,
+    pub sessions: SessionReport,
     pub tasks: usize,
 }
 
@@ -45,6 +47,7 @@ impl WorkerReport {
             discards,
             ports,
             samples,
+            sessions: SessionReport::of(worker),
             tasks: worker.core.tasks(),
         }
     }
@@ -77,8 +80,20 @@ const QUEUE_DISCARDS: [(&str, &str, CountOf); 6] = [
 ];
 
 /// Everything as Prometheus reads it.
-pub fn exposition(reports: &[WorkerReport], attachments: &[Attachment], table: Option<u64>) -> Exposition {
+///
+/// `ended`: by listener and cluster, what sessions carried that have ended.
+pub fn exposition(
+    reports: &[WorkerReport],
+    ended: &BTreeMap<(String, String), Totals>,
+    attachments: &[Attachment],
+    table: Option<u64>,
+) -> Exposition {
     let mut text = Exposition::default();
+    let mut live = BTreeMap::new();
+    reports.iter().for_each(|report| sessions::add(&mut live, &report.sessions.live));
+    let mut totals = ended.clone();
+    sessions::add(&mut totals, &live);
+    sessions::expose(&mut text, &totals, &live);
     for (name, discard) in discards(reports) {
         text.counter("ringway_discards_total", "Packets that died, by reason.", &[("reason", name)], discard.count);
     }
