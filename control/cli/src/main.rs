@@ -1,1 +1,52 @@
-fn main() {}
+//! `ringway`: the operator's command.
+//!
+//! Exit status: 0 done, 1 refused or not found, 2 wrong usage (also: a file that cannot be read), 3 the control plane or
+//! data plane cannot be reached.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod capture;
+mod columns;
+mod delete;
+mod describe;
+mod files;
+mod flags;
+mod objects;
+mod print;
+mod problem;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use flags::{Command, Flags};
+use problem::Problem;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(flags)),
+        Err(error) => Err(Problem::Refused(format!("cannot start: {error}"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("ringway: {problem}");
+            ExitCode::from(problem.exit_status())
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<(), Problem> {
+    let control = flags.control.as_str();
+    match flags.command {
+        Command::Apply(apply) => apply::run(control, apply).await,
+        Command::Get(get) => objects::run(control, get).await,
+        Command::Describe(describe) => describe::run(control, describe).await,
+        Command::Delete(delete) => delete::run(control, delete).await,
+        Command::Status(status) => status::run(control, status).await,
+        Command::Defaults => print::out(&print::defaults()),
+        Command::Capture(capture) => capture::run(capture).await,
+    }
+}

@@ -18,7 +18,8 @@ pub struct Table {
     /// By name; several listeners may share one.
     pub routes: BTreeMap<String, RouteTable>,
     pub clusters: BTreeMap<String, Cluster>,
-    /// By cluster name. A cluster without an entry has no endpoint.
+    /// By cluster name. A cluster without an entry has no endpoint. A datagram keeps its IP version, so that a
+    /// workload with two addresses is two endpoints of a UDP cluster, and a session takes one of its own version.
     pub endpoints: BTreeMap<String, Vec<Endpoint>>,
     /// Which sources see which class. First match wins; none: [`GATEWAY_CLASS`].
     pub classes: Vec<SourceClass>,
@@ -75,7 +76,8 @@ pub struct VirtualHost {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HttpRoute {
-    /// `namespace/route/rule/match`, for logs, counters and `explain`.
+    /// `namespace/route/rule/match`, for logs, counters and `explain`; `service/namespace/name` where a Service without
+    /// routes leads to its own endpoints.
     pub name: String,
     pub matches: HttpMatch,
     pub filters: Vec<HttpFilter>,
@@ -143,6 +145,8 @@ pub struct Redirect {
     pub scheme: Option<String>,
     pub hostname: Option<String>,
     pub path: Option<PathRewrite>,
+    /// `compile` always sets it (given, the scheme's own, or the listener's). A Location leaves out the port that
+    /// its scheme has anyway.
     pub port: Option<u16>,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
@@ -222,10 +226,17 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
     /// 200..=299 is healthy.
-    Http { path: String, host: Option<String> },
+    Http {
+        path: String,
+        host: Option<String>,
+    },
     /// grpc.health.v1.
-    Grpc { service: String },
+    Grpc {
+        service: String,
+    },
     Tcp,
     /// A datagram with this payload is answered with the same payload.
-    UdpEcho { payload: String },
+    UdpEcho {
+        payload: String,
+    },
 }

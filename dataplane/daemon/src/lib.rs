@@ -1,1 +1,30 @@
+//! `ringwayd`: wires workers, proxies, interfaces and tables together. The only place that knows all of them.
+//!
+//! ```text
+//!  management thread (tokio, one)                         worker threads (one a CPU, pinned)
+//!  ───────────────────────────────                        ───────────────────────────────────
+//!  interfaces ─ attach ── sockets ───────────────────────▶ Worker::turn, looped by pinned::run
+//!  mirror (netlink) ── routes, neighbours ── mailbox ────▶   stack
+//!  tables (directory or xDS) ── Snapshot ─── mailbox ────▶   proxy
+//!  admin (HTTP) ◀── reports ──────────────── oneshot ◀────
+//! ```
 #![forbid(unsafe_code)]
+
+mod admin;
+mod attach;
+mod capture;
+pub mod config;
+mod error;
+mod interfaces;
+mod metrics;
+mod mirror;
+mod node;
+mod pinned;
+mod report;
+mod saved;
+mod secrets;
+mod serve;
+mod tables;
+
+pub use error::StartError;
+pub use serve::{check, serve};

@@ -1,11 +1,44 @@
 //! One receive and one transmit queue of a device, whatever brings the packets: AF_XDP, memory, tap, and decorators
 //! that are queue pairs themselves (faults, capture).
 //!
-//! Called by the worker's turn and by the simulator. Never parses a packet, never reads a clock.
+//! Called by the worker's turn and by the simulator. Never parses a packet (but for a capture's filter), never reads a
+//! clock.
+//!
+//! What stays where: [`open()`], [`UmemSet`], the XDP program and a capture's reader belong to the management thread;
+//! [`BoundQueue`] is `Send` and brings a queue to its worker, whose [`Pools`] make an [`XskQueuePair`] of it. Pairs,
+//! packets and frames never leave that thread.
 #![forbid(unsafe_code)]
 
+mod af_xdp;
+mod capture;
+mod capture_filter;
+mod fault;
+mod memory;
+mod open;
 mod packet;
-pub use packet::{BURST_PACKETS, Burst, Frame, HEADROOM_BYTES, MAX_FRAMES, Packet};
+pub mod pcapng;
+mod tap;
+
+/// What the one who attaches needs of the XDP program.
+pub use bpf::{
+    Claim, MapUpdateError, Notice, OwnedPrefix, Redirect, RedirectConfig, Role as RedirectRole,
+    Verdict as RedirectVerdict, VlanSet,
+};
+
+pub use af_xdp::{BoundQueue, Pools, StartError, UmemSet, XskQueuePair};
+pub use capture::{
+    Capture, CaptureEnd, CaptureLimits, CaptureReader, CaptureStatus, CaptureTarget, capture_channel,
+};
+pub use capture_filter::CaptureFilter;
+pub use fault::{Fault, FaultCounters, FaultPlan, Faults};
+pub use memory::{MemoryLink, MemoryQueuePair};
+pub use open::{
+    ModeGot, OpenError, OpenRequest, Opened, QueueAssignment, QueueReport, Report, XdpMode, open,
+};
+pub use packet::{BURST_PACKETS, Burst, FRAME_BYTES, Frame, HEADROOM_BYTES, MAX_FRAMES, Packet};
+
+pub use tap::TapQueuePair;
+pub use xsk::{CopyMode, TapError};
 
 use std::os::fd::BorrowedFd;
 
@@ -67,4 +100,30 @@ pub struct QueueCounters {
     pub nic_tx_invalid: u64,
     /// System calls made to wake the device.
     pub wakeups: u64,
+}
+
+impl<Q: QueuePair + ?Sized> QueuePair for Box<Q> {
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        (**self).receive(burst)
+    }
+
+    fn transmit(&mut self, burst: &mut Burst) {
+        (**self).transmit(burst);
+    }
+
+    fn frame(&mut self) -> Option<Frame> {
+        (**self).frame()
+    }
+
+    fn offloads(&self) -> Offloads {
+        (**self).offloads()
+    }
+
+    fn counters(&mut self) -> QueueCounters {
+        (**self).counters()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (**self).descriptor()
+    }
 }

@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use xsk::{CHUNK_BYTES, Chunk, Pool};
+
 /// Longest chain: 65,535 B in 4,096 B chunks with headroom, and one to spare (the kernel allows MAX_SKB_FRAGS + 1).
 pub const MAX_FRAMES: usize = 18;
 
@@ -13,7 +15,10 @@ pub const BURST_PACKETS: usize = 64;
 
 /// Bytes kept free before a packet's first byte, so that a tag or tunnel header can go on in place
 /// (XDP_PACKET_HEADROOM).
-pub const HEADROOM_BYTES: usize = 256;
+pub const HEADROOM_BYTES: usize = xsk::HEADROOM_BYTES;
+
+/// Packet bytes of a frame that the kernel filled, or that is filled behind its headroom.
+pub const FRAME_BYTES: usize = CHUNK_BYTES - HEADROOM_BYTES;
 
 /// Memory in a pool and the part of it that holds packet bytes.
 #[derive(Debug)]
@@ -27,18 +32,22 @@ pub struct Frame {
 #[derive(Debug)]
 enum Memory {
     Heap(Box<[u8]>),
+    /// A chunk of a worker's UMEM; dropping it makes it free.
+    Umem(Chunk),
 }
 
 impl Memory {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Heap(bytes) => bytes,
+            Self::Umem(chunk) => chunk.bytes(),
         }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Heap(bytes) => bytes,
+            Self::Umem(chunk) => chunk.bytes_mut(),
         }
     }
 }
@@ -50,6 +59,30 @@ impl Frame {
             memory: Memory::Heap(vec![0; HEADROOM_BYTES + capacity].into_boxed_slice()),
             start: HEADROOM_BYTES,
             len: 0,
+        }
+    }
+
+    /// An empty frame in a free chunk. `None`: all are in use.
+    pub(crate) fn umem(pool: &Pool) -> Option<Self> {
+        pool.chunk().map(|chunk| Self { memory: Memory::Umem(chunk), start: HEADROOM_BYTES, len: 0 })
+    }
+
+    /// What the kernel received into a chunk. `None` when the bytes are not in it.
+    pub(crate) fn received(chunk: Chunk, start: usize, len: usize) -> Option<Self> {
+        (start + len <= CHUNK_BYTES).then_some(Self { memory: Memory::Umem(chunk), start, len })
+    }
+
+    /// Whether a ring of `pool` takes this frame without a copy.
+    pub(crate) fn lies_in(&self, pool: &Pool) -> bool {
+        matches!(&self.memory, Memory::Umem(chunk) if chunk.belongs_to(pool))
+    }
+
+    /// The chunk with the bytes' place in it, for a ring. Gives the frame back when its memory is no chunk.
+    pub(crate) fn into_chunk(self) -> Result<(Chunk, usize, usize), Self> {
+        let Self { memory, start, len } = self;
+        match memory {
+            Memory::Umem(chunk) => Ok((chunk, start, len)),
+            memory @ Memory::Heap(_) => Err(Self { memory, start, len }),
         }
     }
 
@@ -163,6 +196,21 @@ impl Packet {
         });
     }
 
+    /// The same bytes in heap memory of their own.
+    pub fn to_heap(&self) -> Self {
+        let mut copy = Frame::heap(self.len());
+        for frame in self.iter() {
+            let taken = copy.append(frame.bytes());
+            debug_assert_eq!(taken, frame.len(), "the frame was made for the whole packet");
+        }
+        Self::new(copy)
+    }
+
+    /// Every frame in order, to look at.
+    pub fn iter(&self) -> impl Iterator<Item = &Frame> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
     /// The frames in order, for a ring that takes them one by one.
     pub fn into_frames(self) -> impl Iterator<Item = Frame> {
         std::iter::once(self.first).chain(self.rest)
@@ -200,6 +248,11 @@ impl Burst {
 
     pub fn front(&self) -> Option<&Packet> {
         self.packets.front()
+    }
+
+    /// Every packet, oldest first, to look at.
+    pub fn iter(&self) -> impl Iterator<Item = &Packet> {
+        self.packets.iter()
     }
 
     pub fn is_full(&self) -> bool {

@@ -1,1 +1,315 @@
+//! One core of the data plane.
+//!
+//! [`Worker::turn`] is everything that a core does: take commands, receive, hand frames to the stack, run tasks, run
+//! timers, transmit. It owns no thread, reads no clock and never sleeps: `daemon` loops it on a pinned thread, the
+//! simulator calls it for many nodes in one thread.
+//!
+//! ```text
+//!   mailbox ──▶ take_commands                     rings from other workers
+//!   queue pairs ──▶ receive ──▶ classify ──▶ steer ──▶ Stack ──▶ Verdict ─┬─▶ forward (same frames)
+//!                                   │                  │                 ├─▶ consumed
+//!                                   ▼                  ▼                 └─▶ discarded, counted
+//!                          another worker's ring   tasks, timers ──▶ Ports (Egress) ──▶ queue pairs
+//! ```
 #![forbid(unsafe_code)]
+
+mod counters;
+mod flow;
+mod idle;
+mod latch;
+mod mailbox;
+mod ports;
+mod ring;
+mod view;
+
+pub use counters::TurnCounters;
+pub use idle::Idle;
+pub use mailbox::{Doorbell, MAILBOX_COMMANDS, Mailbox, Sender, Stuck, mailbox};
+pub use ports::{Exit, Port};
+pub use ring::{Errand, RING_PACKETS, RingReceiver, RingSender, ring};
+
+/// What the one who builds workers needs of the stack.
+pub use stack::{
+    Admission, Config as StackConfig, Discard, Discards, Instant, InterfaceConfig, InterfaceId, Prefix, Role, Route,
+    Stack,
+};
+
+use nic::{Burst, Packet, QueuePair};
+use socket::Core;
+use stack::{Chain, Egress, Verdict};
+
+use ports::Ports;
+use view::View;
+
+/// Commands taken in one turn: a table change is one command, so this is never short of a second's worth.
+const COMMANDS_PER_TURN: usize = 16;
+/// Timers fired in one turn (DESIGN, the turn).
+const TIMERS_PER_TURN: usize = 256;
+/// Packets of new segments built in one turn; with 64 a queue pair and turn received, ACKs and data keep up.
+const TRANSMITS_PER_TURN: usize = 256;
+/// Packets taken from each ring in one turn.
+const RING_PACKETS_PER_TURN: usize = 64;
+/// A queue pair that was empty this often in a row is visited only every [`IDLE_REST_TURNS`]th turn.
+const IDLE_AFTER_VISITS: u32 = 64;
+const IDLE_REST_TURNS: u32 = 16;
+
+/// What one core of a mesh node runs: its queue pairs, its stack and tasks, and the application (the proxy), which
+/// this crate knows only as the one who admits datagram sessions.
+#[derive(Debug)]
+pub struct Worker<A> {
+    pub core: Core,
+    pub application: A,
+    ports: Ports,
+    mailbox: Mailbox<Command<A>>,
+    rings: Vec<RingReceiver>,
+    /// Our number, and how many workers share the flows.
+    number: usize,
+    workers: u16,
+    received: Burst,
+    /// Nanoseconds from 1970 to the clock's zero: what captures stamp packets with. Zero in the simulator.
+    epoch_nanos: u64,
+    counters: TurnCounters,
+}
+
+/// Something the management thread wants done between two turns' work.
+pub struct Command<A>(Box<dyn FnOnce(&mut Worker<A>, Instant) + Send>);
+
+impl<A> Command<A> {
+    pub fn new(act: impl FnOnce(&mut Worker<A>, Instant) + Send + 'static) -> Self {
+        Self(Box::new(act))
+    }
+}
+
+impl<A> std::fmt::Debug for Command<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
+/// Where a worker stands among its peers: its number, the rings towards each (`None` at its own place) and from them.
+#[derive(Debug)]
+pub struct Place {
+    pub number: usize,
+    pub to: Vec<Option<RingSender>>,
+    pub from: Vec<RingReceiver>,
+}
+
+impl Place {
+    /// The only worker.
+    pub fn alone() -> Self {
+        Self { number: 0, to: vec![None], from: Vec::new() }
+    }
+}
+
+impl<A: Admission> Worker<A> {
+    pub fn new(core: Core, application: A, mailbox: Mailbox<Command<A>>, place: Place) -> Self {
+        let workers = u16::try_from(place.to.len()).unwrap_or(u16::MAX);
+        Self {
+            core,
+            application,
+            ports: Ports::new(place.to),
+            mailbox,
+            rings: place.from,
+            number: place.number,
+            workers,
+            received: Burst::new(),
+            epoch_nanos: 0,
+            counters: TurnCounters::default(),
+        }
+    }
+
+    /// One turn. `expired` says whether the tasks' share of it (50 us) is used up; virtual time never expires.
+    /// True when there was work, or is left.
+    pub fn turn(&mut self, now: Instant, expired: &mut dyn FnMut() -> bool) -> bool {
+        let mut busy = self.take_commands(now);
+        busy |= self.receive(now);
+        busy |= self.take_rings(now);
+        busy |= self.core.run_tasks(now, expired);
+        busy |= self.core.handle_timers(TIMERS_PER_TURN, now);
+        busy |= self.transmit(now);
+        self.counters.turn(busy);
+        busy
+    }
+
+    fn take_commands(&mut self, now: Instant) -> bool {
+        let mut taken = 0;
+        while taken < COMMANDS_PER_TURN
+            && let Some(command) = self.mailbox.take()
+        {
+            command.0(self, now);
+            taken += 1;
+        }
+        taken > 0
+    }
+
+    /// One burst from each queue pair that is due a visit.
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for port in 0..self.ports.list.len() {
+            any |= self.visit(port, now);
+        }
+        any
+    }
+
+    fn visit(&mut self, port: usize, now: Instant) -> bool {
+        let it = &mut self.ports.list[port];
+        if it.rest > 0 {
+            it.rest -= 1;
+            return false;
+        }
+        it.queue.set_time(self.epoch_nanos + now.as_nanos());
+        if it.queue.receive(&mut self.received) == 0 {
+            it.idle_visits = it.idle_visits.saturating_add(1);
+            if it.idle_visits > IDLE_AFTER_VISITS {
+                it.rest = IDLE_REST_TURNS;
+            }
+            return false;
+        }
+        it.idle_visits = 0;
+        while let Some(packet) = self.received.pop() {
+            self.counters.packets_received += 1;
+            self.handle(port, packet, now);
+        }
+        true
+    }
+
+    fn handle(&mut self, port: usize, mut packet: Packet, now: Instant) {
+        let head = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
+        let Some(interface) = self.ports.classify(port, head) else {
+            return self.ports.discards.count(Discard::VlanUnknown);
+        };
+        if self.workers > 1 {
+            let owner = flow::owner(head, self.workers).unwrap_or(self.number);
+            if owner != self.number {
+                return self.steer(owner, interface, &packet);
+            }
+        }
+        let verdict = self.core.handle_packet(interface, &mut View(&mut packet), &mut self.application, now);
+        match verdict {
+            Verdict::Forward(out) => {
+                self.counters.packets_forwarded += 1;
+                self.ports.forward(out, packet);
+            }
+            Verdict::Consumed => self.counters.packets_consumed += 1,
+            Verdict::Discarded(_counted_by_the_stack) => {}
+        }
+    }
+
+    /// The packet's flow belongs to another worker: its bytes go there, its frames back to their pool.
+    fn steer(&mut self, owner: usize, interface: InterfaceId, packet: &Packet) {
+        let pieces = (0..packet.frames()).filter_map(|index| packet.frame(index)).map(|frame| frame.bytes());
+        let sent = self.ports.rings[owner]
+            .as_ref()
+            .is_some_and(|ring| ring.send(Errand::Handle(interface), pieces));
+        if sent {
+            self.counters.packets_steered += 1;
+        } else {
+            self.ports.discards.count(Discard::RingFull);
+        }
+    }
+
+    fn take_rings(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for from in 0..self.rings.len() {
+            for _ in 0..RING_PACKETS_PER_TURN {
+                let Some(mut slot) = self.rings[from].take() else { break };
+                any = true;
+                match slot.errand {
+                    Some(Errand::Handle(interface)) => {
+                        self.counters.packets_from_rings += 1;
+                        match self.core.handle_packet(interface, &mut slot, &mut self.application, now) {
+                            Verdict::Forward(out) => {
+                                self.counters.packets_forwarded += 1;
+                                self.ports.forward_bytes(out, slot.chunk(0));
+                            }
+                            Verdict::Consumed => self.counters.packets_consumed += 1,
+                            Verdict::Discarded(_counted_by_the_stack) => {}
+                        }
+                    }
+                    Some(Errand::Transmit(interface)) => self.ports.forward_bytes(interface, slot.bytes()),
+                    None => {}
+                }
+                self.rings[from].give_back(slot);
+            }
+        }
+        any
+    }
+
+    fn transmit(&mut self, now: Instant) -> bool {
+        let more = self.core.poll_transmit(&mut self.ports, TRANSMITS_PER_TURN, now);
+        for port in &mut self.ports.list {
+            port.flush();
+        }
+        more
+    }
+
+    // ---- what commands and the one who loops us may do ----
+
+    /// Adds a queue pair; its number names it in [`Exit::ports`].
+    pub fn add_port(&mut self, port: Port) -> usize {
+        self.ports.list.push(port);
+        self.ports.list.len() - 1
+    }
+
+    pub fn ports_mut(&mut self) -> &mut [Port] {
+        &mut self.ports.list
+    }
+
+    pub fn set_interface(&mut self, mut config: InterfaceConfig, exit: Exit, now: Instant) {
+        self.ports.set_interface(config.clone(), exit);
+        config.unfinished_receive_checksum = self.ports.offloads(config.id).unfinished_receive_checksum;
+        self.core.stack().set_interface(config, now);
+    }
+
+    pub fn remove_interface(&mut self, interface: InterfaceId, now: Instant) {
+        self.ports.remove_interface(interface);
+        self.core.stack().remove_interface(interface, now);
+    }
+
+    pub fn set_routes(&mut self, routes: &[Route]) {
+        self.core.stack().set_routes(routes);
+    }
+
+    /// A device's link went up or down: its ports carry flows, or others of the bond do.
+    pub fn set_device_up(&mut self, device: usize, up: bool) {
+        self.ports.list.iter_mut().filter(|port| port.device == device).for_each(|port| port.up = up);
+    }
+
+    /// When the clock's zero was, in nanoseconds since 1970, so that captures carry the time of day.
+    pub fn set_epoch(&mut self, nanos: u64) {
+        self.epoch_nanos = nanos;
+    }
+
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Reasons counted here; the stack counts its own.
+    pub fn discards(&self) -> &Discards {
+        &self.ports.discards
+    }
+
+    pub fn counters(&self) -> &TurnCounters {
+        &self.counters
+    }
+
+    pub fn counters_mut(&mut self) -> &mut TurnCounters {
+        &mut self.counters
+    }
+
+    /// Nothing waits that only a turn can move on: the worker may sleep until its next deadline.
+    pub fn is_idle(&self) -> bool {
+        self.mailbox.is_empty()
+            && self.rings.iter().all(RingReceiver::is_empty)
+            && !self.core.has_ready()
+            && self.ports.list.iter().all(|port| port.outgoing.is_empty())
+    }
+
+    /// After a sleep every queue pair is due a visit.
+    pub fn wake_ports(&mut self) {
+        for port in &mut self.ports.list {
+            port.rest = 0;
+            port.idle_visits = 0;
+        }
+    }
+}

@@ -235,6 +235,22 @@ discards! {
     InterfaceGone = "interface_gone",
     /// No address of ours to send from.
     NoSourceAddress = "no_source_address",
+
+    // ---- datagram sessions, judged by the proxy ----
+    /// No datagram listener serves this address and port for the source's class.
+    DatagramNoListener = "datagram_no_listener",
+    /// The share of an invalid backend, or of a route whose weights are all zero.
+    DatagramNoBackend = "datagram_no_backend",
+    /// No endpoint of the chosen backend is ready.
+    DatagramNoEndpoint = "datagram_no_endpoint",
+
+    // ---- the worker, around the stack ----
+    /// No worker has a queue of the interface that it leaves by.
+    NoTransmitQueue = "no_transmit_queue",
+    /// The transmit ring and the burst before it are full.
+    TransmitFull = "transmit_full",
+    /// The ring to the worker that owns the flow or the queue is full.
+    RingFull = "ring_full",
 }
 
 /// One counter a reason.

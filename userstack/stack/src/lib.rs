@@ -21,6 +21,7 @@ mod header;
 mod icmp;
 mod input;
 pub mod interface;
+mod keys;
 mod ipv4;
 mod ipv6;
 mod limit;
@@ -39,7 +40,7 @@ pub mod steer;
 pub mod tcp;
 pub mod time;
 pub mod udp;
-pub(crate) mod wheel;
+pub mod wheel;
 mod wire;
 
 pub use chain::{Chain, Contiguous};

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use crate::forward::{SessionInfo, table::Sessions};
 use crate::limit::TokenBucket;
+use crate::neighbour::Claim;
 use crate::output::{Output, Sink};
 use crate::reassembly::Reassembly;
 use crate::tcp::engine::{Tcp, TcpConfig};
@@ -105,6 +106,12 @@ impl Stack {
         self.output.set_neighbour(interface, address, mac, now);
     }
 
+    /// Somebody on the link announced that `address` is at `mac`, in a frame that the kernel got (gratuitous ARP, an
+    /// unsolicited advertisement). Moves a neighbour that is in use, never makes one.
+    pub fn neighbour_announced(&mut self, interface: InterfaceId, address: IpAddr, mac: [u8; 6], now: Instant) {
+        self.output.claim(interface, address, mac, Claim::Notice { overrides: true }, now);
+    }
+
     /// Sessions that were judged under an older version are judged again at their next packet.
     pub fn set_table_version(&mut self, version: u64) {
         self.sessions.version = version;
@@ -139,9 +146,8 @@ impl Stack {
         let mut left = budget;
         let mut more = self.output.outbox.transmit(egress, &mut left);
         if left > 0 {
-            let mut sink = Sink { output: &mut self.output, egress, now, sent: 0 };
+            let mut sink = Sink { output: &mut self.output, egress, now };
             more |= self.tcp.poll_transmit(&mut sink, left, now);
-            left = left.saturating_sub(sink.sent);
             // Requests for neighbours that the segments just wanted.
             more |= self.output.outbox.transmit(egress, &mut left);
         } else {

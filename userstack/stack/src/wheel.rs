@@ -30,14 +30,14 @@ const NIL: u32 = u32::MAX;
 
 /// Names an armed timer. A stale one misses.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TimerId {
+pub struct TimerId {
     entry: u32,
     life: u32,
 }
 
 /// Timers that each carry a small key.
 #[derive(Debug)]
-pub(crate) struct Wheel<K> {
+pub struct Wheel<K> {
     entries: Vec<Entry<K>>,
     /// Head of the list of unused entries.
     free: u32,
@@ -76,7 +76,7 @@ struct Entry<K> {
 }
 
 impl<K: Copy> Wheel<K> {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self {
             entries: Vec::new(),
             free: NIL,
@@ -88,7 +88,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     /// Arms a timer. It fires not before `at` and within a tick of it; a time that has passed fires at the next poll.
-    pub(crate) fn insert(&mut self, at: Instant, key: K) -> TimerId {
+    pub fn insert(&mut self, at: Instant, key: K) -> TimerId {
         // Rounded up: a timer that fires early would be armed again for the same moment.
         let tick = at.as_nanos().div_ceil(1 << TICK_SHIFT).clamp(self.elapsed, LAST_TICK);
         let entry = self.acquire(tick, key);
@@ -98,7 +98,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     /// Disarms it and gives its key back; `None` when it has fired or was cancelled.
-    pub(crate) fn cancel(&mut self, timer: TimerId) -> Option<K> {
+    pub fn cancel(&mut self, timer: TimerId) -> Option<K> {
         let entry = self.entries.get(timer.entry as usize)?;
         if entry.life != timer.life || entry.key.is_none() {
             return None;
@@ -109,7 +109,7 @@ impl<K: Copy> Wheel<K> {
 
     /// The next timer that is due. `work` is spent on what fires and on what comes down a level, and bounds the call:
     /// `None` with `work` left means that nothing more is due.
-    pub(crate) fn poll(&mut self, now: Instant, work: &mut usize) -> Option<K> {
+    pub fn poll(&mut self, now: Instant, work: &mut usize) -> Option<K> {
         let now_tick = now.as_nanos() >> TICK_SHIFT;
         // The rest of a slot on its way down may have been cancelled meanwhile.
         self.cascading = self.cascading.filter(|slot| self.levels[slot.level].heads[slot.index] != NIL);
@@ -138,14 +138,17 @@ impl<K: Copy> Wheel<K> {
 
     /// When [`poll`](Self::poll) has work again. Never later than the first timer; earlier by at most one slot of the
     /// level it lies in, and then at most seven times.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+    pub fn next_timeout(&self) -> Option<Instant> {
         self.next_slot().map(|(_, tick)| Instant::from_nanos(tick << TICK_SHIFT))
     }
 
     /// Timers that are armed.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.armed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.armed == 0
     }
 
     /// The occupied slot that is due first, and its tick.
@@ -284,7 +287,7 @@ mod tests {
         }
         let now = at(1 << 31);
         let (mut fired, mut calls) = (Vec::new(), 0);
-        while wheel.len() > 0 {
+        while !wheel.is_empty() {
             let mut work = 16;
             while let Some(key) = wheel.poll(now, &mut work) {
                 fired.push(key);

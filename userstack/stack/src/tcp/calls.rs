@@ -22,6 +22,7 @@ impl Connection {
             if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
                 self.receive.ring.release(pool);
             }
+            self.receive.ask_for_memory(pool);
             self.offer_window();
             return Poll::Ready(Ok(taken));
         }
@@ -37,7 +38,8 @@ impl Connection {
     /// at least.
     fn offer_window(&mut self) {
         let receive = &self.receive;
-        let worth = (receive.limit / 8).max(2 * u32::from(receive.segment_size)).min(receive.limit / 2);
+        let limit = receive.limit_now();
+        let worth = (limit / 8).max(2 * u32::from(receive.segment_size)).min(limit / 2);
         if self.state.receives() && receive.edge().saturating_since(receive.advertised) >= worth {
             self.acknowledge_now();
         }
@@ -69,7 +71,9 @@ impl Connection {
             if ring.reserve(pool, held + wanted) { wanted } else { ring.capacity().saturating_sub(held) };
         let taken = taken.min(wanted);
         if taken == 0 {
-            if !std::mem::replace(&mut self.user.starved, true) {
+            self.user.write_blocked = true;
+            // With bytes out, their acknowledgement makes room; without, only memory that comes back does.
+            if held == 0 && !std::mem::replace(&mut self.user.starved, true) {
                 self.effects.add(Effects::STARVED);
             }
             return Poll::Pending;

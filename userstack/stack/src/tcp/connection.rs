@@ -224,6 +224,8 @@ pub(crate) struct ReceiveSide {
     /// Rcv.Wind.Shift
     pub scale: u8,
     pub limit: u32,
+    /// What the pool would lend, when it was last asked.
+    pub lendable: u32,
     /// In-order bytes that nobody has read, and behind them those out of order.
     pub ring: Ring,
     pub assembler: Assembler,
@@ -543,6 +545,7 @@ impl ReceiveSide {
             last_acked: Seq(0),
             scale: scale_for(limit),
             limit,
+            lendable: limit,
             ring: Ring::default(),
             assembler: Assembler::default(),
             fin: None,
@@ -562,10 +565,19 @@ impl ReceiveSide {
     /// Where the window may end now. Receiver's silly-window avoidance: it moves by a segment or half the buffer, or
     /// not at all (RFC 9293, section 3.8.6.2.2), and never back.
     pub(crate) fn edge(&self) -> Seq {
-        let free = self.limit.saturating_sub(self.ring.len() as u32);
-        let edge = self.next + free;
-        let step = u32::from(self.segment_size).min(self.limit / 2).max(1);
+        let limit = self.limit_now();
+        let edge = self.next + limit.saturating_sub(self.ring.len() as u32);
+        let step = u32::from(self.segment_size).min(limit / 2).max(1);
         if edge.saturating_since(self.advertised) >= step { edge } else { self.advertised }
+    }
+
+    /// Bytes that may wait for the reader: the user's limit, less when memory is short.
+    pub(crate) fn limit_now(&self) -> u32 {
+        self.limit.min(self.lendable.max(self.ring.capacity() as u32))
+    }
+
+    pub(crate) fn ask_for_memory(&mut self, pool: &Pool) {
+        self.lendable = u32::try_from(pool.lendable_bytes()).unwrap_or(u32::MAX);
     }
 
     /// The peer's stream has ended and all of it is here.

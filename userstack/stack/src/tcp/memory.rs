@@ -12,6 +12,12 @@ const LARGEST_SHIFT: u32 = 30;
 const CLASSES: usize = (LARGEST_SHIFT - SMALLEST_SHIFT + 1) as usize;
 /// Bytes of unused buffers a class keeps ready, so that steady traffic allocates nothing.
 const KEPT_BYTES: usize = 4 << 20;
+/// A buffer larger than the smallest is at most this part of what is free, so that a thousand who do not read cannot
+/// take what one who does needs (after Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998). With the default
+/// budget of 1 GiB it binds the default buffer of 1 MiB when half is lent.
+const FREE_PARTS: usize = 256;
+/// This part of the budget is for smallest buffers alone.
+const RESERVED_PARTS: usize = 4;
 /// Scoreboards kept ready, each with the room of a window.
 const KEPT_SCOREBOARDS: usize = 1024;
 
@@ -21,6 +27,7 @@ pub(crate) struct Pool {
     budget_bytes: usize,
     /// Bytes lent and kept.
     held_bytes: usize,
+    kept_bytes: usize,
     kept: [Vec<Box<[u8]>>; CLASSES],
     scoreboards: Vec<VecDeque<Sent>>,
 }
@@ -30,18 +37,23 @@ impl Pool {
         Self {
             budget_bytes,
             held_bytes: 0,
+            kept_bytes: 0,
             kept: std::array::from_fn(|_| Vec::new()),
             scoreboards: Vec::new(),
         }
     }
 
-    /// A buffer of at least `bytes`; `None` when the budget is spent.
+    /// A buffer of at least `bytes`; `None` when the budget is spent, or this would be more than a fair part of it.
     fn acquire(&mut self, bytes: usize) -> Option<Box<[u8]>> {
         let class = class_of(bytes)?;
+        let size = 1 << (class as u32 + SMALLEST_SHIFT);
+        if size > self.lendable_bytes() {
+            return None;
+        }
         if let Some(buffer) = self.kept[class].pop() {
+            self.kept_bytes -= buffer.len();
             return Some(buffer);
         }
-        let size = 1 << (class as u32 + SMALLEST_SHIFT);
         if self.held_bytes + size > self.budget_bytes {
             self.let_go();
         }
@@ -55,6 +67,7 @@ impl Pool {
         let Some(class) = class_of(buffer.len()) else { return };
         let kept = &mut self.kept[class];
         if (kept.len() + 1) * buffer.len() <= KEPT_BYTES {
+            self.kept_bytes += buffer.len();
             kept.push(buffer);
         } else {
             self.held_bytes -= buffer.len();
@@ -67,9 +80,16 @@ impl Pool {
     }
 
     /// Bytes in buffers that connections hold.
-    #[cfg(test)]
     pub(crate) fn lent_bytes(&self) -> usize {
-        self.held_bytes - self.kept.iter().flatten().map(|buffer| buffer.len()).sum::<usize>()
+        self.held_bytes - self.kept_bytes
+    }
+
+    /// The largest buffer that is lent now.
+    pub(crate) fn lendable_bytes(&self) -> usize {
+        let unreserved = self.budget_bytes - self.budget_bytes / RESERVED_PARTS;
+        let part = unreserved.saturating_sub(self.lent_bytes()) / FREE_PARTS;
+        let largest = part.checked_ilog2().map_or(0, |shift| 1 << shift.min(LARGEST_SHIFT));
+        largest.max(1 << SMALLEST_SHIFT)
     }
 
     pub(crate) fn acquire_scoreboard(&mut self) -> VecDeque<Sent> {
@@ -86,6 +106,7 @@ impl Pool {
     fn let_go(&mut self) {
         for buffer in self.kept.iter_mut().flat_map(|kept| kept.drain(..)) {
             self.held_bytes -= buffer.len();
+            self.kept_bytes -= buffer.len();
         }
     }
 }
@@ -223,17 +244,28 @@ mod tests {
 
     #[test]
     fn buffers_kept_ready_make_way_for_another_size() {
-        let mut pool = Pool::new(8192);
-        let mut small = Ring::default();
-        assert!(append(&mut small, &mut pool, &[1]));
-        small.release(&mut pool);
-        assert!(append(&mut small, &mut pool, &[1; 8000]));
+        let mut pool = Pool::new(3 << 20);
+        let mut rings: Vec<Ring> = (0..768).map(|_| Ring::default()).collect();
+        assert!(rings.iter_mut().all(|ring| append(ring, &mut pool, &[1])));
+        rings.iter_mut().for_each(|ring| ring.release(&mut pool));
+        assert!(append(&mut rings[0], &mut pool, &[1; 8000]));
+    }
+
+    #[test]
+    fn whoever_hoards_leaves_room_for_whoever_comes_later() {
+        let mut pool = Pool::new(64 << 20);
+        let mut hoarders: Vec<Ring> = (0..1000).map(|_| Ring::default()).collect();
+        for hoarder in &mut hoarders {
+            while append(hoarder, &mut pool, &[0; 4096]) {}
+            assert!(!hoarder.is_empty(), "everyone gets the smallest buffer");
+        }
+        assert!(append(&mut Ring::default(), &mut pool, &[0; 5_000]));
     }
 
     proptest! {
         #[test]
         fn a_ring_behaves_as_a_queue_of_bytes(steps in prop::collection::vec((any::<bool>(), 0usize..9000), 1..60)) {
-            let (mut pool, mut ring, mut model) = (Pool::new(1 << 24), Ring::default(), VecDeque::new());
+            let (mut pool, mut ring, mut model) = (Pool::new(1 << 30), Ring::default(), VecDeque::new());
             let mut next = 0u8;
             for (write, amount) in steps {
                 if write {

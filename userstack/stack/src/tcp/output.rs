@@ -66,6 +66,7 @@ impl Connection {
             return progress;
         }
         self.restart_after_idle(now);
+        self.receive.ask_for_memory(pool);
         for _ in 0..BURST {
             let Some(plan) = self.next_segment() else {
                 self.arm_persist(now);

@@ -1,0 +1,123 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use model::metadata::DEFAULT_NAMESPACE;
+
+/// Ringway's operator command.
+///
+/// Exit status: 0 done; 1 refused or not found; 2 wrong usage or unreadable files; 3 cannot reach the other side.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version)]
+pub struct Flags {
+    /// The control plane: HOST:PORT or unix:/PATH.
+    #[arg(long, global = true, env = "RINGWAY_CONTROL", default_value = xds::endpoint::DEFAULT_CONTROL)]
+    pub control: String,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create or change resources, all of them or none.
+    Apply(Apply),
+    /// Show resources.
+    Get(Get),
+    /// Show one resource with its conditions.
+    Describe(Describe),
+    /// Delete resources.
+    Delete(Delete),
+    /// Show the control plane and the nodes: tables, queues and their modes.
+    Status(Status),
+    /// Print the defaults with their reasons.
+    Defaults,
+    /// Capture packets that bypass the kernel, as pcapng.
+    Capture(Capture),
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// A YAML or JSON file, a directory of them, or - for the standard input.
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Validate and answer, store nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    /// Such as gateway, httproutes, workload; or all.
+    pub kind: String,
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Place {
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
+    pub namespace: String,
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+}
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Yaml,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Describe {
+    pub kind: String,
+    pub name: String,
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
+    pub namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    #[arg(required_unless_present = "files")]
+    pub kind: Option<String>,
+    #[arg(required_unless_present = "files")]
+    pub names: Vec<String>,
+    #[arg(short, long, default_value = DEFAULT_NAMESPACE)]
+    pub namespace: String,
+    /// Delete what these files have.
+    #[arg(short, long = "file", value_name = "FILE|DIR|-", conflicts_with_all = ["kind", "names"])]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// The data plane's admin address.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:15000")]
+    pub admin: String,
+    /// Only packets from or to this address.
+    #[arg(long)]
+    pub address: Option<IpAddr>,
+    /// Only packets from or to this port.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Stop after so many packets.
+    #[arg(long, value_name = "N")]
+    pub packets: Option<u64>,
+    /// Stop after so long.
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<u64>,
+    /// Where the capture goes; - is the standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub write: PathBuf,
+}

@@ -1,0 +1,61 @@
+//! A table in the making, and the clusters that it names so far.
+
+use std::collections::BTreeSet;
+
+use super::clusters::{self, HealthView};
+use super::filters;
+use crate::attach::{Attached, Here, RouteSpec};
+use crate::backend::{self, ClusterRef};
+use crate::instances::Instances;
+use crate::route::BackendRef;
+use crate::table::{Table, WeightedCluster};
+
+pub(super) struct Draft<'a> {
+    pub attached: &'a Attached<'a>,
+    pub table: Table,
+    clusters: BTreeSet<ClusterRef>,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(attached: &'a Attached<'a>) -> Draft<'a> {
+        Draft { attached, table: Table::default(), clusters: BTreeSet::new() }
+    }
+
+    pub fn finish(mut self, instances: &Instances<'_>, health: &HealthView) -> Table {
+        for cluster in &self.clusters {
+            let (described, endpoints) = clusters::describe(instances, cluster, health);
+            self.table.endpoints.insert(described.name.clone(), endpoints);
+            self.table.clusters.insert(described.name.clone(), described);
+        }
+        self.table
+    }
+
+    /// The cluster's name, which from now on the table has.
+    pub fn cluster(&mut self, cluster: ClusterRef) -> String {
+        let name = cluster.name();
+        self.clusters.insert(cluster);
+        name
+    }
+
+    /// The backends of a route's rule. What a reference does not lead to keeps its share.
+    pub fn backends(&mut self, here: Here<'_>, backends: &[BackendRef]) -> Vec<WeightedCluster> {
+        let referrer = here.route.referrer(here.parent.parent);
+        let mut weighted = Vec::new();
+        for backend in backends {
+            let resolved = backend::resolve(self.attached.resources, referrer, backend).ok();
+            weighted.push(WeightedCluster {
+                cluster: resolved.map(|cluster| self.cluster(cluster)),
+                weight: backend.weight,
+                filters: backend.filters.iter().filter_map(filters::modifier).collect(),
+            });
+        }
+        weighted
+    }
+
+    /// The one backend list of a TCPRoute or UDPRoute.
+    pub fn l4_backends(&mut self, here: Here<'_>) -> Option<Vec<WeightedCluster>> {
+        let RouteSpec::L4(spec) = here.route.spec else { return None };
+        let rule = spec.rules.first()?;
+        Some(self.backends(here, &rule.backend_refs))
+    }
+}

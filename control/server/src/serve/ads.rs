@@ -1,0 +1,216 @@
+//! ADS streams: tonic around the state machines of `xds::ads`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::metadata::DEFAULT_NAMESPACE;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{info, warn};
+use xds::ads::{Acknowledgement, DeltaStream, Snapshot, StateOfTheWorldStream, StreamError};
+use xds::convert::Audience;
+use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
+use xds::envoy::discovery::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use xds::envoy::{core, protobuf};
+
+use super::Shared;
+use crate::publish::{View, ViewKey};
+
+/// Responses that wait for the transport; the machines keep one of each type in flight.
+const RESPONSE_QUEUE: usize = 8;
+/// A client that takes nothing for so long is gone.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug)]
+pub struct Ads(pub Shared);
+
+/// What both kinds of stream have in common.
+trait Machine: Default + Send + 'static {
+    type Request: Send + 'static;
+    type Response: Send + 'static;
+    fn node(request: &Self::Request) -> Option<&core::Node>;
+    fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>);
+    fn handle_request(&mut self, request: Self::Request) -> Result<Option<Acknowledgement>, StreamError>;
+    fn poll_response(&mut self) -> Option<Self::Response>;
+}
+
+macro_rules! machine {
+    ($machine:ty, $request:ty, $response:ty) => {
+        impl Machine for $machine {
+            type Request = $request;
+            type Response = $response;
+            fn node(request: &$request) -> Option<&core::Node> {
+                request.node.as_ref()
+            }
+            fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+                self.handle_snapshot(snapshot);
+            }
+            fn handle_request(&mut self, request: $request) -> Result<Option<Acknowledgement>, StreamError> {
+                self.handle_request(request)
+            }
+            fn poll_response(&mut self) -> Option<$response> {
+                self.poll_response()
+            }
+        }
+    };
+}
+
+machine!(DeltaStream, DeltaDiscoveryRequest, DeltaDiscoveryResponse);
+machine!(StateOfTheWorldStream, DiscoveryRequest, DiscoveryResponse);
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Ads {
+    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
+    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Ok(Response::new(start::<StateOfTheWorldStream>(self.0.clone(), request.into_inner())))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Ok(Response::new(start::<DeltaStream>(self.0.clone(), request.into_inner())))
+    }
+}
+
+fn start<M: Machine>(
+    shared: Shared,
+    requests: Streaming<M::Request>,
+) -> ReceiverStream<Result<M::Response, Status>> {
+    let (sender, receiver) = mpsc::channel(RESPONSE_QUEUE);
+    tokio::spawn(async move {
+        let served = tokio::select! {
+            served = serve::<M>(&shared, requests, &sender) => served,
+            () = shared.ended() => Err(Status::unavailable("the control plane is shutting down")),
+        };
+        if let Err(status) = served {
+            // The client may be gone already.
+            drop(timeout(SEND_TIMEOUT, sender.send(Err(status))).await);
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// One stream: its first request says who it is.
+async fn serve<M: Machine>(
+    shared: &Shared,
+    mut requests: Streaming<M::Request>,
+    sender: &mpsc::Sender<Result<M::Response, Status>>,
+) -> Result<(), Status> {
+    let Some(first) = requests.message().await? else { return Ok(()) };
+    let node = M::node(&first).ok_or_else(|| Status::invalid_argument("the first request names no node"))?;
+    let client = Client::new(shared, node)?;
+    let view = shared
+        .publisher
+        .view(client.view_key())
+        .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+    let mut machine = M::default();
+    client.handle(&mut machine, first)?;
+    client.converse(machine, view, requests, sender).await
+}
+
+/// The client at the other end; counted as connected while this lives.
+struct Client<'a> {
+    shared: &'a Shared,
+    name: String,
+    audience: Audience,
+    namespace: String,
+}
+
+impl<'a> Client<'a> {
+    fn new(shared: &'a Shared, node: &core::Node) -> Result<Client<'a>, Status> {
+        let audience = Audience::of(&node.user_agent_name);
+        if node.id.is_empty() {
+            return Err(Status::invalid_argument("the node has no id"));
+        }
+        if audience != Audience::Grpc {
+            shared
+                .fleet
+                .on_connected(&node.id, &node.user_agent_name)
+                .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        }
+        info!(node = node.id, client = node.user_agent_name, "stream open");
+        Ok(Client { shared, name: node.id.clone(), audience, namespace: namespace_of(node) })
+    }
+
+    fn view_key(&self) -> ViewKey {
+        let client = if self.audience == Audience::Grpc { &self.namespace } else { &self.name };
+        ViewKey { client: client.clone(), audience: self.audience }
+    }
+
+    async fn converse<M: Machine>(
+        &self,
+        mut machine: M,
+        mut view: View,
+        mut requests: Streaming<M::Request>,
+        sender: &mpsc::Sender<Result<M::Response, Status>>,
+    ) -> Result<(), Status> {
+        let compiled = view.borrow_and_update().clone();
+        if let Some(snapshot) = compiled {
+            machine.handle_snapshot(snapshot);
+        }
+        loop {
+            while let Some(response) = machine.poll_response() {
+                match timeout(SEND_TIMEOUT, sender.send(Ok(response))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(Status::deadline_exceeded("the client takes no responses")),
+                }
+            }
+            tokio::select! {
+                request = requests.message() => match request? {
+                    Some(request) => self.handle(&mut machine, request)?,
+                    None => return Ok(()),
+                },
+                changed = view.changed() => {
+                    changed.map_err(|_| Status::unavailable("nothing is published any more"))?;
+                    if let Some(snapshot) = view.borrow_and_update().clone() {
+                        machine.handle_snapshot(snapshot);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle<M: Machine>(&self, machine: &mut M, request: M::Request) -> Result<(), Status> {
+        let answer =
+            machine.handle_request(request).map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        let Some(answer) = answer else { return Ok(()) };
+        if let Err(detail) = &answer.outcome {
+            warn!(node = self.name, kind = %answer.kind, version = answer.version, detail, "refused");
+        }
+        if self.audience != Audience::Grpc {
+            self.shared.fleet.on_answer(&self.name, self.audience, &answer);
+            self.shared.publisher.on_fleet_change();
+        }
+        Ok(())
+    }
+}
+
+/// Where a gRPC client says that it lives.
+fn namespace_of(node: &core::Node) -> String {
+    let field = node.metadata.as_ref().and_then(|metadata| metadata.fields.get("namespace"));
+    match field.and_then(|field| field.kind.as_ref()) {
+        Some(protobuf::value::Kind::StringValue(namespace)) => namespace.clone(),
+        _ => DEFAULT_NAMESPACE.to_owned(),
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        info!(node = self.name, "stream closed");
+        if self.audience != Audience::Grpc {
+            self.shared.fleet.on_disconnected(&self.name);
+            self.shared.publisher.on_fleet_change();
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Sockets, limits of the transport, and the end of the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use xds::proto::control::control_server::ControlServer;
+use xds::proto::node::node_server::NodeServer;
+
+use super::Shared;
+use super::ads::Ads;
+use super::node::Node;
+use super::operator::Operator;
+
+/// A request to apply a whole directory; ADS requests and reports are far smaller.
+const MAX_REQUEST_BYTES: usize = 64 << 20;
+const MAX_STREAM_MESSAGE_BYTES: usize = 4 << 20;
+/// Streams of one connection: an operator's tool and a node need a few.
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// A peer that vanished without a word is noticed within half a minute.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Only the owner may speak to the Unix socket: who can may change the mesh.
+const SOCKET_MODE: u32 = 0o600;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}: {cause}")]
+    Tcp { address: SocketAddr, cause: io::Error },
+    #[error("cannot listen on {}: {cause}", path.display())]
+    Unix { path: PathBuf, cause: io::Error },
+    #[error("{} is in use by another process", path.display())]
+    UnixInUse { path: PathBuf },
+    #[error("serving failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Open sockets; nothing is answered yet.
+#[derive(Debug)]
+pub struct Listening {
+    tcp: TcpListener,
+    unix: Option<(PathBuf, UnixListener)>,
+}
+
+impl Listening {
+    pub async fn open(address: SocketAddr, unix: Option<&Path>) -> Result<Listening, ServeError> {
+        let tcp = TcpListener::bind(address).await.map_err(|cause| ServeError::Tcp { address, cause })?;
+        let unix = match unix {
+            Some(path) => Some((path.to_owned(), open_unix(path).await?)),
+            None => None,
+        };
+        Ok(Listening { tcp, unix })
+    }
+
+    /// With the port that was given where 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.local_addr().ok()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let tcp = self.address().map(|address| address.to_string());
+        let unix = self.unix.as_ref().map(|(path, _)| format!("unix:{}", path.display()));
+        tcp.into_iter().chain(unix).collect()
+    }
+}
+
+/// A socket file without a listener is left over from a process that was killed.
+async fn open_unix(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |cause| ServeError::Unix { path: path.to_owned(), cause };
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(ServeError::UnixInUse { path: path.to_owned() });
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves until `shared.ending`, then lets unary calls finish.
+pub async fn serve(listening: Listening, shared: Shared) -> Result<(), ServeError> {
+    let tcp = router(&shared)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listening.tcp), ended(shared.clone()));
+    let Some((path, listener)) = listening.unix else { return Ok(tcp.await?) };
+    let unix = router(&shared)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended(shared.clone()));
+    let (tcp, unix) = tokio::join!(tcp, unix);
+    // It may be gone already; nobody will miss it.
+    drop(std::fs::remove_file(path));
+    tcp?;
+    Ok(unix?)
+}
+
+async fn ended(shared: Shared) {
+    shared.ended().await;
+}
+
+fn router(shared: &Shared) -> Router {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .add_service(
+            ControlServer::new(Operator(shared.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES)
+                .max_encoding_message_size(xds::operator::MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            AggregatedDiscoveryServiceServer::new(Ads(shared.clone()))
+                .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES),
+        )
+        .add_service(
+            NodeServer::new(Node(shared.clone())).max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES),
+        )
+}

@@ -1,0 +1,193 @@
+//! A control plane in this process, on a port of its own, and clients for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::ServicePrefixes;
+use server::store::{MemoryStore, Store};
+use server::{Options, run};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::transport::Channel;
+use xds::proto::control as api;
+use xds::proto::control::control_client::ControlClient;
+use xds::proto::node::NodeReport;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Mesh {
+    pub address: SocketAddr,
+    pub operator: ControlClient<Channel>,
+    end: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+}
+
+impl Mesh {
+    pub async fn start() -> Mesh {
+        Mesh::start_on(Arc::new(MemoryStore::default())).await
+    }
+
+    pub async fn start_on(store: Arc<dyn Store>) -> Mesh {
+        let prefixes = ServicePrefixes {
+            v4: Some("10.96.0.0/16".parse().unwrap()),
+            v6: Some("fd00:10:96::/112".parse().unwrap()),
+        };
+        let options =
+            Options { listen: "127.0.0.1:0".parse().unwrap(), unix: None, insecure: false, prefixes };
+        let (end, ended) = oneshot::channel::<()>();
+        let (told, address) = oneshot::channel();
+        let server = tokio::spawn(async move {
+            let listening =
+                |listening: &server::serve::Listening| told.send(listening.address().unwrap()).unwrap();
+            run(options, store, listening, async { drop(ended.await) }).await.unwrap();
+        });
+        let address = address.await.unwrap();
+        let operator = xds::operator::connect(&address.to_string()).await.unwrap();
+        Mesh { address, operator, end: Some(end), server }
+    }
+
+    pub async fn end(mut self) {
+        self.end.take().unwrap().send(()).unwrap();
+        timeout(PATIENCE, self.server).await.expect("the server ends").unwrap();
+    }
+
+    pub async fn apply(&mut self, yaml: &str) -> Result<Vec<api::ApplyOutcome>, Status> {
+        let objects_json = model::read_documents("test", yaml)
+            .unwrap()
+            .iter()
+            .map(|resource| serde_json::to_string(resource).unwrap())
+            .collect();
+        self.apply_json(objects_json).await
+    }
+
+    pub async fn apply_json(&mut self, objects_json: Vec<String>) -> Result<Vec<api::ApplyOutcome>, Status> {
+        let request = api::ApplyRequest { objects_json, dry_run: false };
+        Ok(self.operator.apply(request).await?.into_inner().outcomes)
+    }
+
+    pub async fn get(&mut self, kind: &str, name: &str) -> Result<serde_json::Value, Status> {
+        let key = api::ObjectKey { kind: kind.into(), namespace: "default".into(), name: name.into() };
+        let answer = self.operator.get(api::GetRequest { key: Some(key) }).await?.into_inner();
+        Ok(serde_json::from_str(&answer.object_json).unwrap())
+    }
+
+    pub async fn delete(&mut self, kind: &str, name: &str) -> Result<(), Status> {
+        let key = api::ObjectKey { kind: kind.into(), namespace: "default".into(), name: name.into() };
+        self.operator.delete(api::DeleteRequest { key: Some(key) }).await?;
+        Ok(())
+    }
+
+    pub async fn nodes(&mut self) -> Vec<api::NodeStatus> {
+        self.operator.status(api::StatusRequest {}).await.unwrap().into_inner().nodes
+    }
+}
+
+/// A data plane that applies every table that `accept` takes.
+pub struct DataPlane {
+    pub tables: mpsc::UnboundedReceiver<model::table::Table>,
+    pub reports: watch::Sender<NodeReport>,
+    task: JoinHandle<()>,
+}
+
+impl DataPlane {
+    pub fn start(
+        address: SocketAddr,
+        node: &str,
+        accept: impl Fn(&model::table::Table) -> Result<(), String> + Send + Sync + 'static,
+    ) -> DataPlane {
+        let (sender, tables) = mpsc::unbounded_channel();
+        let (reports, state) = watch::channel(NodeReport::default());
+        let node = node.to_owned();
+        let task = tokio::spawn(async move {
+            let on_table = |table: model::table::Table| {
+                let accepted = accept(&table);
+                drop(sender.send(table));
+                accepted
+            };
+            xds::node::run(&address.to_string(), &node, on_table, state).await.unwrap();
+        });
+        DataPlane { tables, reports, task }
+    }
+
+    /// The next table for which `wanted` holds.
+    pub async fn table(&mut self, wanted: impl Fn(&model::table::Table) -> bool) -> model::table::Table {
+        timeout(PATIENCE, async {
+            loop {
+                let table = self.tables.recv().await.expect("the data plane runs");
+                if wanted(&table) {
+                    return table;
+                }
+            }
+        })
+        .await
+        .expect("the table arrives")
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Asks again until `holds`.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(mut holds: impl FnMut() -> F) -> T {
+    timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = holds().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it holds in the end")
+}
+
+pub const WEB: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: { name: ringway }
+spec: { controllerName: ringway.mesh/gateway }
+---
+apiVersion: ringway.mesh/v1alpha1
+kind: Node
+metadata: { name: node-1 }
+spec: { addresses: [10.77.0.80] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: demo }
+spec:
+  gatewayClassName: ringway
+  addresses: [{ type: IPAddress, value: 10.77.0.80 }]
+  listeners: [{ name: http, port: 80, protocol: HTTP }]
+---
+apiVersion: ringway.mesh/v1alpha1
+kind: Workload
+metadata: { name: web-v1, labels: { app: web } }
+spec: { node: node-1, interface: wl-web-v1, addresses: [10.88.0.11] }
+---
+apiVersion: ringway.mesh/v1alpha1
+kind: Workload
+metadata: { name: web-v2, labels: { app: web } }
+spec: { node: node-1, interface: wl-web-v2, addresses: [10.88.0.12] }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web }
+spec:
+  selector: { app: web }
+  ports: [{ name: http, port: 80, targetPort: 8080, appProtocol: http }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: web }
+spec:
+  parentRefs: [{ name: demo, sectionName: http }]
+  rules: [{ backendRefs: [{ name: web, port: 80 }] }]
+"#;

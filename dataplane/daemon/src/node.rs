@@ -1,0 +1,222 @@
+//! The node while it runs: its workers, the table in force, and what operators ask about both.
+//!
+//! Lives on the management thread. It reaches a worker only through that worker's mailbox.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::table::Table;
+use nic::{CaptureFilter, CaptureLimits, CaptureReader, CaptureTarget, capture_channel};
+use proxy::{Proxy, Snapshot};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use worker::{Command, Sender, Worker};
+
+use crate::capture;
+use crate::config::NodeConfig;
+use crate::report::{self, WorkerReport};
+use crate::saved;
+
+/// A worker that has not answered for this long is stuck, and status says so.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// One worker, from the management thread's side.
+#[derive(Debug)]
+pub struct Handle {
+    pub cpu: usize,
+    pub mailbox: Sender<Command<Proxy>>,
+}
+
+/// One queue pair, and what became of the wishes for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueStatus {
+    pub device: String,
+    pub queue: u32,
+    pub worker: usize,
+    pub mode: String,
+    /// Why not a better mode; empty when there is none.
+    pub why_not_better: String,
+    pub multi_buffer: bool,
+}
+
+#[derive(Debug)]
+pub struct Node {
+    pub config: NodeConfig,
+    workers: Vec<Handle>,
+    queues: Vec<QueueStatus>,
+    attachments: RefCell<Vec<crate::attach::Attachment>>,
+    snapshot: RefCell<Option<Arc<Snapshot>>>,
+    draining: std::cell::Cell<bool>,
+}
+
+impl Node {
+    pub fn new(
+        config: NodeConfig,
+        workers: Vec<Handle>,
+        queues: Vec<QueueStatus>,
+        attachments: Vec<crate::attach::Attachment>,
+    ) -> Self {
+        Self {
+            config,
+            workers,
+            queues,
+            attachments: RefCell::new(attachments),
+            snapshot: RefCell::new(None),
+            draining: std::cell::Cell::new(false),
+        }
+    }
+
+    /// Publishes a table: compiled here, swapped in on every worker between two turns; the old ones come back here
+    /// and are freed here. Returns when every worker serves it.
+    pub async fn publish(&self, table: Table) -> Result<(), String> {
+        let version = table.version;
+        let snapshot = Arc::new(Snapshot::compile(table).map_err(|error| error.to_string())?);
+        let swap = Arc::clone(&snapshot);
+        let old = self
+            .ask_all(move |worker, now| {
+                let Worker { core, application, .. } = worker;
+                let old = core.enter(now, || application.set_table(Arc::clone(&swap)));
+                core.stack().set_table_version(version);
+                old
+            })
+            .await?;
+        drop(old);
+        if let Err(error) = saved::save(&self.config.state, snapshot.table()) {
+            tracing::error!(%error, state = %self.config.state.display(), "the table could not be saved: a restart without a control plane will serve an older one");
+        }
+        tracing::info!(version, "table in force");
+        *self.snapshot.borrow_mut() = Some(snapshot);
+        Ok(())
+    }
+
+    pub fn ready(&self) -> Result<(), String> {
+        if self.draining.get() {
+            return Err("draining".into());
+        }
+        match &*self.snapshot.borrow() {
+            Some(_) => Ok(()),
+            None => Err("no table yet: the control plane has sent none and none was saved".into()),
+        }
+    }
+
+    pub fn table_version(&self) -> Option<u64> {
+        self.snapshot.borrow().as_ref().map(|snapshot| snapshot.table().version)
+    }
+
+    pub fn table(&self) -> Option<Table> {
+        self.snapshot.borrow().as_ref().map(|snapshot| snapshot.table().clone())
+    }
+
+    pub fn queues(&self) -> &[QueueStatus] {
+        &self.queues
+    }
+
+    pub fn attachments(&self) -> std::cell::RefMut<'_, Vec<crate::attach::Attachment>> {
+        self.attachments.borrow_mut()
+    }
+
+    /// The devices by name, in the order of their numbers.
+    pub fn devices(&self) -> Vec<String> {
+        self.attachments.borrow().iter().map(|attachment| attachment.device.clone()).collect()
+    }
+
+    /// Starts one capture a worker and device; the blocks name the device's number.
+    pub fn start_captures(&self, filter: CaptureFilter, limits: CaptureLimits) -> Vec<CaptureReader> {
+        let mut readers = Vec::new();
+        for worker in &self.workers {
+            for device in 0..self.attachments.borrow().len() {
+                let (writer, reader) = capture_channel(capture::CHANNEL_BLOCKS);
+                let command = Command::new(move |worker: &mut Worker<Proxy>, _now| {
+                    let ports = worker.ports_mut().iter_mut();
+                    if let Some(port) = ports.into_iter().find(|port| port.device == device) {
+                        let interface = u32::try_from(device).unwrap_or(u32::MAX);
+                        port.queue.start(filter, limits, CaptureTarget { writer, interface, own_file: None });
+                    }
+                });
+                if worker.mailbox.send(command).is_ok() {
+                    readers.push(reader);
+                }
+            }
+        }
+        readers
+    }
+
+    /// Records what passes every queue pair, until the time is up or there is enough of it.
+    pub async fn capture(&self, request: capture::Request) -> Vec<u8> {
+        capture::record(self, request).await
+    }
+
+    pub async fn metrics(&self) -> String {
+        let reports = self.reports().await;
+        report::exposition(&reports, &self.attachments.borrow(), self.table_version()).render()
+    }
+
+    /// Every reason by name, those that never happened too.
+    pub async fn discards(&self) -> BTreeMap<&'static str, report::DiscardStatus> {
+        report::discards(&self.reports().await)
+    }
+
+    async fn reports(&self) -> Vec<WorkerReport> {
+        self.ask_all(|worker, _now| WorkerReport::of(worker)).await.unwrap_or_default()
+    }
+
+    /// Stops accepting and lets what is open end, until the deadline.
+    pub async fn drain(&self, within: Duration) {
+        self.draining.set(true);
+        let deadline = tokio::time::Instant::now() + within;
+        self.tell_all(|worker, now| {
+            let Worker { core, application, .. } = worker;
+            core.enter(now, || application.drain());
+        });
+        loop {
+            let open = self.ask_all(|worker, _now| worker.application.active()).await.unwrap_or_default();
+            let open: usize = open.into_iter().sum();
+            if open == 0 {
+                tracing::info!("drained");
+                return;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                tracing::warn!(open, "the drain deadline has come: what is open is cut");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Sends every worker the same command.
+    pub fn tell_all(&self, act: impl Fn(&mut Worker<Proxy>, socket::Instant) + Clone + Send + 'static) {
+        for worker in &self.workers {
+            if worker.mailbox.send(Command::new(act.clone())).is_err() {
+                tracing::error!(cpu = worker.cpu, "the worker's mailbox is full: it is stuck, and a command is lost");
+            }
+        }
+    }
+
+    /// Asks every worker and waits for all answers.
+    pub async fn ask_all<R: Send + 'static>(
+        &self,
+        question: impl Fn(&mut Worker<Proxy>, socket::Instant) -> R + Clone + Send + 'static,
+    ) -> Result<Vec<R>, String> {
+        let mut waiting = Vec::new();
+        for worker in &self.workers {
+            let (answer, answered) = oneshot::channel();
+            let question = question.clone();
+            let command = Command::new(move |worker, now| {
+                // The one who asked may have given up.
+                let _ = answer.send(question(worker, now));
+            });
+            let stuck = || format!("worker on CPU {}: its mailbox is full: it is stuck", worker.cpu);
+            worker.mailbox.send(command).map_err(|_| stuck())?;
+            waiting.push((worker.cpu, answered));
+        }
+        let mut answers = Vec::new();
+        for (cpu, answered) in waiting {
+            let silent = || format!("worker on CPU {cpu}: no answer within {ANSWER_WITHIN:?}");
+            let answer = tokio::time::timeout(ANSWER_WITHIN, answered).await.map_err(|_| silent())?;
+            answers.push(answer.map_err(|_| silent())?);
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,91 @@
+//! Where tables come from: a directory of resources, or the control plane.
+
+use std::path::Path;
+use std::rc::Rc;
+
+
+use model::table::Table;
+use model::{HealthView, Resources, ServicePrefixes, compile};
+use tokio::sync::watch;
+use xds::proto::node::{Build, Interface, NodeReport, Queue};
+
+use crate::config::NodeConfig;
+use crate::error::StartError;
+use crate::node::Node;
+
+/// Compiles the resources of a directory (`*.yaml`, `*.yml`, `*.json`, in the order of their names) for this node.
+pub fn from_directory(directory: &Path, config: &NodeConfig) -> Result<Table, StartError> {
+    let mut resources = Vec::new();
+    for file in files(directory)? {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(&file).map_err(|error| StartError::Resources(format!("{name}: {error}")))?;
+        let read = model::read_documents(&name, &text).map_err(|errors| {
+            StartError::Resources(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        resources.extend(read);
+    }
+    let mut resources: Resources = resources.into_iter().collect();
+    // Without a control plane Services get their addresses here: the same files always give the same ones.
+    let prefixes = service_prefixes(config)?;
+    model::assign(&mut resources, &prefixes).map_err(|error| StartError::Resources(error.to_string()))?;
+    let mut table = compile(&resources, &config.node, &HealthView::default());
+    table.version = 1;
+    Ok(table)
+}
+
+fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, StartError> {
+    let unreadable = |error: std::io::Error| StartError::Resources(format!("{}: {error}", directory.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json") {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(StartError::Resources(format!("{}: holds no .yaml, .yml or .json file", directory.display())));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn service_prefixes(config: &NodeConfig) -> Result<ServicePrefixes, StartError> {
+    let of_family = |v4: bool| {
+        let cidr = config.service_prefixes.iter().find(|cidr| cidr.address.is_ipv4() == v4);
+        let refused = |error| StartError::Resources(format!("service_prefixes: {error}"));
+        cidr.map(|cidr| cidr.to_string().parse().map_err(refused)).transpose()
+    };
+    Ok(ServicePrefixes { v4: of_family(true)?, v6: of_family(false)? })
+}
+
+/// Takes tables from the control plane for ever, and tells it how the node is.
+pub async fn follow(node: Rc<Node>) {
+    let Some(control) = node.config.control.clone() else { return };
+    let (sender, reports) = watch::channel(report(&node));
+    let publisher = Rc::clone(&node);
+    let on_table = async move |table: Table| {
+        publisher.publish(table).await?;
+        // The receiver lives as long as this call is made.
+        let _ = sender.send(report(&publisher));
+        Ok(())
+    };
+    let Err(error) = xds::node::run(&control, &node.config.node, on_table, reports).await;
+    tracing::error!(%error, "control: tables are not followed");
+}
+
+fn report(node: &Node) -> NodeReport {
+    NodeReport {
+        node: node.config.node.clone(),
+        table_version: node.table_version().unwrap_or_default(),
+        queues: node.queues().iter().map(|queue| Queue {
+            interface: queue.device.clone(),
+            queue: queue.queue,
+            worker: u32::try_from(queue.worker).unwrap_or(u32::MAX),
+            mode: queue.mode.clone(),
+            ..Queue::default()
+        }).collect(),
+        interfaces: node.config.interfaces.iter().map(|named| Interface { name: named.name.clone(), ..Interface::default() }).collect(),
+        build: Some(Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() }),
+        ..NodeReport::default()
+    }
+}

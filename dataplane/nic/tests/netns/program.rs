@@ -1,0 +1,192 @@
+//! What the XDP program takes and what it leaves, and that it never outlives its process or blocks the host.
+
+use std::net::{Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use bpf::{Claim, Link, OwnedPrefix, Redirect, RedirectConfig, Role, Verdict, VlanSet};
+use nic::{Pools, UmemSet, XdpMode};
+
+use super::lab::{KERNEL, Lab, OURS, PATIENCE, Running, ask, eventually, is_root, owned, peer_socket};
+use super::node::{CHUNKS, Node, echo_udp, open_one};
+use super::wire::{Wire, arp, ipv4, ipv6, neighbour_advertisement, neighbour_solicitation, tagged};
+
+#[test]
+fn a_closed_socket_gives_the_kernel_its_traffic_back() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(1_500);
+    lab.node.enter();
+    // The kernel's own address is claimed, so that both can be seen to answer.
+    let opened =
+        open_one("n0", XdpMode::Auto, &[owned(KERNEL)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let mac = opened.report.mac.map(|byte| format!("{byte:02x}")).join(":");
+    lab.peer.ip(&["neigh", "replace", &KERNEL.to_string(), "lladdr", &mac, "dev", "p0"]);
+    let kernel = UdpSocket::bind((KERNEL, 7)).expect("the kernel has its address");
+    kernel.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout is a timeout");
+    let (node, redirect) = Node::start(opened, echo_udp);
+    let peer = peer_socket(&lab);
+    assert_eq!(ask(&peer, (KERNEL, 7).into(), b"mesh").as_deref(), Some(&b"mesh"[..]));
+    assert!(kernel.recv(&mut [0; 16]).is_err(), "the kernel saw nothing of it");
+
+    node.stop();
+    kernel.set_read_timeout(Some(PATIENCE)).expect("a timeout is a timeout");
+    peer.send_to(b"kernel", (KERNEL, 7)).expect("the peer can send");
+    assert_eq!(kernel.recv(&mut [0; 16]).expect("the kernel hears again"), 6);
+    assert!(redirect.verdicts().expect("verdicts can be read").of(Verdict::PassedNoSocket) > 0);
+}
+
+/// Not a test of its own: the process that the next test kills.
+#[test]
+#[ignore = "run by another test, in a namespace"]
+fn holds_n0_until_it_is_killed() {
+    let opened =
+        open_one("n0", XdpMode::Auto, &[owned(KERNEL)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let (_node, _redirect) = Node::start(opened, |_| None);
+    std::thread::sleep(3 * PATIENCE);
+}
+
+#[test]
+fn sigkill_takes_the_program_off_and_the_kernel_answers() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(1_500);
+    let test = std::env::current_exe().expect("a test knows its file");
+    let test = test.to_str().expect("the file's name is text");
+    let name = "netns::program::holds_n0_until_it_is_killed";
+    let child = lab.node.exec(&[test, "--exact", name, "--ignored"]).spawn().expect("the test starts itself");
+    let mut child = Running(child);
+    lab.node.enter();
+    let attached = || Link::by_name("n0").expect("the veth is there").xdp_program.is_some();
+    eventually("the program is attached", attached);
+    let kernel = UdpSocket::bind((KERNEL, 7)).expect("the kernel has its address");
+    kernel.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout is a timeout");
+    let peer = peer_socket(&lab);
+    let heard = |question: &[u8]| {
+        peer.send_to(question, (KERNEL, 7)).expect("the peer can send");
+        kernel.recv(&mut [0; 16]).is_ok()
+    };
+    // ARP for the claimed address is taken, too: the peer is told where it is.
+    let mac = Link::by_name("n0").expect("the veth is there").mac.map(|byte| format!("{byte:02x}")).join(":");
+    lab.peer.ip(&["neigh", "replace", &KERNEL.to_string(), "lladdr", &mac, "dev", "p0"]);
+    eventually("the mesh takes the address", || !heard(b"mesh"));
+
+    child.0.kill().expect("it was running");
+    child.0.wait().expect("it was ours");
+    eventually("the program is gone", || !attached());
+    eventually("the kernel hears", || heard(b"kernel"));
+}
+
+/// Every frame gets the verdict it should, and there are as many verdicts as frames.
+#[test]
+fn the_program_takes_what_is_owned_and_nothing_else() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(1_500);
+    let mut wire = Wire::open(&lab);
+    lab.node.enter();
+    let link = Link::by_name("n0").expect("the veth is there");
+    let ours_v6: Ipv6Addr = "fd09::2".parse().expect("an address");
+    let other_v6: Ipv6Addr = "fd09::3".parse().expect("an address");
+    let service: Ipv6Addr = "fd77::1".parse().expect("an address");
+    let vlans = VlanSet::untagged().with(100);
+    let mut opened = open_one("n0", XdpMode::Auto, &[], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let redirect = &mut opened.redirect;
+    redirect
+        .set_config(&RedirectConfig { role: Role::Workload, vlans: vlans.clone() })
+        .expect("a config is set");
+    let transport = |address: std::net::IpAddr, len| OwnedPrefix { address, len, claim: Claim::Transport };
+    redirect
+        .set_owned(&[
+            owned(OURS),
+            owned(ours_v6),
+            transport("10.77.0.0".parse().expect("an address"), 16),
+            transport("fd77::".parse().expect("an address"), 64),
+        ])
+        .expect("a few prefixes fit");
+    // A socket that nobody reads has room for all of these.
+    let _pair = Pools::new().start(opened.queues.remove(0)).expect("the region is free");
+
+    let (tcp, udp, icmp) = (6, 17, 1);
+    let ours = OURS.octets();
+    let udp_segment = [0u8; 8];
+    let fragment_of_udp = [17, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let destination_options_then_tcp = [6, 0, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0];
+    let frames: Vec<(Verdict, Vec<u8>)> = vec![
+        (Verdict::RedirectedAddress, ipv4(ours, udp)),
+        (Verdict::RedirectedAddress, ipv4(ours, icmp)),
+        (Verdict::RedirectedAddress, tagged(100, ipv4(ours, tcp))),
+        (Verdict::PassedOtherVlan, tagged(101, ipv4(ours, tcp))),
+        (Verdict::PassedOtherAddress, ipv4([10, 9, 0, 3], udp)),
+        (Verdict::RedirectedIntercepted, ipv4([10, 77, 1, 1], tcp)),
+        (Verdict::RedirectedIntercepted, ipv4([10, 77, 1, 1], udp)),
+        (Verdict::PassedOtherProtocol, ipv4([10, 77, 1, 1], icmp)),
+        (Verdict::PassedMalformed, ipv4(ours, udp)[..30].to_vec()),
+        (Verdict::RedirectedArp, arp(1, [10, 9, 0, 9], ours)),
+        (Verdict::RedirectedArp, arp(2, [10, 9, 0, 9], ours)),
+        (Verdict::PassedOtherAddress, arp(1, [10, 9, 0, 9], [10, 77, 1, 1])),
+        (Verdict::PassedOtherAddress, arp(1, [10, 9, 0, 1], [10, 9, 0, 1])),
+        (Verdict::RedirectedAddress, ipv6(ours_v6, 58, &[128, 0, 0, 0])),
+        (Verdict::RedirectedNdp, neighbour_solicitation(ours_v6)),
+        (Verdict::PassedOtherAddress, neighbour_solicitation(other_v6)),
+        (Verdict::PassedOtherAddress, neighbour_advertisement(other_v6)),
+        (Verdict::RedirectedIntercepted, ipv6(service, 17, &udp_segment)),
+        (Verdict::RedirectedIntercepted, ipv6(service, 44, &fragment_of_udp)),
+        (Verdict::RedirectedIntercepted, ipv6(service, 60, &destination_options_then_tcp)),
+        (Verdict::PassedMalformed, ipv6(service, 60, &[60, 9, 0, 0, 0, 0, 0, 0])),
+        (Verdict::PassedOtherProtocol, [&[2; 12][..], &[0x88, 0xcc], &[0; 46]].concat()),
+    ];
+    for (expected, frame) in &frames {
+        let before = redirect.verdicts().expect("verdicts can be read");
+        wire.send(frame);
+        let mut got = None;
+        eventually("a verdict", || {
+            let now = redirect.verdicts().expect("verdicts can be read");
+            // The namespaces' own chatter (router solicitations) is counted, too: wait for the expected one.
+            got = (now.of(*expected) > before.of(*expected)).then_some(*expected);
+            got.is_some()
+        });
+        assert_eq!(got, Some(*expected), "{frame:02x?}");
+    }
+    let notices: Vec<_> = std::iter::from_fn(|| redirect.poll_notice()).collect();
+    assert!(
+        notices.iter().any(|notice| notice.address.to_string() == "10.9.0.1" && notice.vlan.is_none()),
+        "{notices:?}"
+    );
+    assert!(notices.iter().any(|notice| notice.address == other_v6), "{notices:?}");
+    assert_eq!(link.index, redirect.interface().index);
+}
+
+#[test]
+fn owned_prefixes_change_while_the_program_runs() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(1_500);
+    let mut wire = Wire::open(&lab);
+    lab.node.enter();
+    let link = Link::by_name("n0").expect("the veth is there");
+    let mut redirect =
+        Redirect::attach(link.index, bpf::AttachMode::Native, &RedirectConfig::untagged(Role::Uplink))
+            .expect("native mode works on a veth");
+    // Without sockets what is owned is passed, and counted as such.
+    let mut verdict_of = |redirect: &Redirect| {
+        let before = redirect.verdicts().expect("verdicts can be read");
+        wire.send(&ipv4(OURS.octets(), 17));
+        let mut owned = None;
+        eventually("a verdict", || {
+            let now = redirect.verdicts().expect("verdicts can be read");
+            let passed = now.of(Verdict::PassedOtherAddress) > before.of(Verdict::PassedOtherAddress);
+            let missed = now.of(Verdict::PassedNoSocket) > before.of(Verdict::PassedNoSocket);
+            owned = missed.then_some(true).or(passed.then_some(false));
+            owned.is_some()
+        });
+        owned == Some(true)
+    };
+    redirect.set_owned(&[owned(OURS)]).expect("one address fits");
+    assert!(verdict_of(&redirect));
+    redirect.set_owned(&[]).expect("none fits, too");
+    assert!(!verdict_of(&redirect));
+}

@@ -1,0 +1,151 @@
+//! A response's body on its way to the client. For HTTP/1.1 it drives the backend's connection, and gives it back.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::flight::Flight;
+use crate::fault::Fault;
+use crate::runtime::Runtime;
+use crate::upstream::{Carrier, H1, IdleWatch, StreamSlot};
+
+/// Ends the request's accounting when it is dropped.
+pub(crate) struct ResponseBody<R: Runtime> {
+    source: Source<R>,
+    idle: Option<IdleWatch<R>>,
+    /// When the whole request must have ended.
+    deadline: Option<R::Sleep>,
+    flight: Option<Flight<R>>,
+    /// The body has failed; said at the next poll, so that hyper first sends what came before.
+    failed: Option<Fault>,
+}
+
+enum Source<R: Runtime> {
+    Fixed(Option<Bytes>),
+    H1 { incoming: Incoming, link: Option<Box<H1<R>>> },
+    H2 { incoming: Incoming, _slot: StreamSlot<R> },
+}
+
+impl<R: Runtime> ResponseBody<R> {
+    pub fn fixed(bytes: Bytes, flight: Option<Flight<R>>) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self { source: Source::Fixed(bytes), idle: None, deadline: None, flight, failed: None }
+    }
+
+    pub fn relay(
+        incoming: Incoming,
+        carrier: Carrier<R>,
+        deadline: Option<R::Sleep>,
+        flight: Flight<R>,
+    ) -> Self {
+        let engine = &flight.client().engine;
+        let idle = Some(IdleWatch::new(engine.runtime.clone(), engine.config.limits.body_idle));
+        let source = match carrier {
+            Carrier::H1(link) => Source::H1 { incoming, link: Some(link) },
+            Carrier::H2(slot) => Source::H2 { incoming, _slot: slot },
+        };
+        let mut body = Self { source, idle, deadline, flight: Some(flight), failed: None };
+        if body.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    /// The response is complete: the connection may serve others.
+    fn release(&mut self) {
+        let Source::H1 { link, .. } = &mut self.source else { return };
+        if let (Some(link), Some(flight)) = (link.take(), &self.flight) {
+            let engine = &flight.client().engine;
+            link.release(engine.runtime.now(), engine.config.limits.idle_per_endpoint);
+        }
+    }
+
+    /// hyper drops what it has not sent yet when a body fails: the failure waits one poll.
+    fn fail<T>(&mut self, fault: Fault, cx: &Context<'_>) -> Poll<T> {
+        if let Some(flight) = &self.flight {
+            flight.client().engine.count(fault);
+        }
+        self.failed = Some(fault);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<R: Runtime> Source<R> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::H2 { incoming, .. } => Pin::new(incoming).poll_frame(cx),
+            Self::H1 { incoming, link } => {
+                // Frames come only by driving the connection, so only that needs the task's waker.
+                let mut quiet = Context::from_waker(Waker::noop());
+                let frame = Pin::new(&mut *incoming).poll_frame(&mut quiet);
+                match (frame, link) {
+                    (Poll::Pending, Some(link)) => {
+                        let _ = link.poll_drive(cx);
+                        Pin::new(incoming).poll_frame(&mut quiet)
+                    }
+                    (frame, _) => frame,
+                }
+            }
+        }
+    }
+}
+
+impl<R: Runtime> Body for ResponseBody<R> {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let this = self.get_mut();
+        if let Some(fault) = this.failed {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        match this.source.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(chunk), Some(flight)) = (frame.data_ref(), &mut this.flight) {
+                    flight.response_bytes += chunk.len() as u64;
+                }
+                if let Some(idle) = &mut this.idle {
+                    idle.on_progress();
+                }
+                if this.is_end_stream() {
+                    this.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.release();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(_))) => this.fail(Fault::UpstreamClosed, cx),
+            Poll::Pending => {
+                if this.deadline.as_mut().is_some_and(|deadline| Pin::new(deadline).poll(cx).is_ready()) {
+                    return this.fail(Fault::RequestTimeout, cx);
+                }
+                match this.idle.as_mut().map(|idle| idle.poll_expired(cx)) {
+                    Some(Poll::Ready(())) => this.fail(Fault::ResponseBodyIdle, cx),
+                    _ => Poll::Pending,
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Fixed(bytes) => bytes.is_none(),
+            Source::H1 { incoming, .. } | Source::H2 { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Fixed(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Source::H1 { incoming, .. } | Source::H2 { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Every limit of the proxy, by name, with where its default comes from.
+
+use std::time::Duration;
+
+/// Bytes that one direction of a relay holds at most: four times the largest TLS record, and what Linux reads at once
+/// into a splice pipe.
+pub(crate) const RELAY_BUFFER_BYTES: usize = 64 << 10;
+
+/// Relay buffers that a worker keeps for the next connection: 4 MiB.
+pub(crate) const SPARE_RELAY_BUFFERS: usize = 64;
+
+/// Series of counters by route and cluster. What comes later is counted together, under the route `other`.
+pub(crate) const SERIES: usize = 4096;
+
+/// Upper bounds and times of one worker's proxy. Fixed beside them: a message has at most 100 fields (hyper parses that
+/// many on its stack, and it is Envoy's `max_headers_count`); more answers 431.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Request line and fields together; more answers 431. Envoy: `max_request_headers_kb` 60.
+    pub header_bytes: usize,
+    /// Streams of one HTTP/2 connection, from clients and to backends. Envoy's and nginx's order: 100 to 128.
+    pub concurrent_streams: u32,
+    /// Connections open on one listener of one worker; a further one is reset and counted.
+    pub connections_per_listener: usize,
+    /// Time from the last answer (or the start) to the next complete request head; then the connection closes.
+    /// nginx: `keepalive_timeout` 75 s.
+    pub client_idle: Duration,
+    /// Time without a byte inside a body: 408 from the client, 504 or a cut response from the backend. nginx:
+    /// `client_body_timeout` and `proxy_read_timeout` 60 s.
+    pub body_idle: Duration,
+    /// Time that an unused connection to a backend is kept. nginx closes at 75 s, Node.js at 5 s; Envoy keeps 1 h.
+    pub upstream_idle: Duration,
+    /// Unused HTTP/1.1 connections kept for one endpoint.
+    pub idle_per_endpoint: usize,
+    /// HTTP/2 connections to one endpoint; requests beyond their streams answer 503.
+    pub http2_connections_per_endpoint: usize,
+    /// Bytes of one message that hyper may hold; at least 8,192.
+    pub buffer_bytes: usize,
+    /// Time that a relayed TCP connection may carry nothing; `None`: for ever.
+    pub relay_idle: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 60 << 10,
+            concurrent_streams: 100,
+            connections_per_listener: 1 << 17,
+            client_idle: Duration::from_secs(75),
+            body_idle: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(60),
+            idle_per_endpoint: 512,
+            http2_connections_per_endpoint: 64,
+            buffer_bytes: 128 << 10,
+            relay_idle: None,
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Backends: what traffic knows of clusters and endpoints. It lives beside the snapshot and outlives it.
+//!
+//! A [`Cluster`] keeps its endpoints through table changes as long as they stay listed, with their in-flight counts,
+//! readiness and pooled connections.
+
+mod balance;
+mod body;
+mod h1;
+mod h2;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use model::table::{Balance, HealthCheck, UpstreamProtocol};
+
+use crate::fault::Fault;
+use crate::limits::Limits;
+use crate::observe::ClusterCounters;
+use crate::runtime::Runtime;
+
+pub(crate) use balance::{Weighted, draw};
+pub(crate) use body::{IdleWatch, Progress, RequestBody};
+pub(crate) use h1::{H1, Tunnel};
+pub(crate) use h2::StreamSlot;
+
+/// The mutable side of one cluster of the table.
+pub(crate) struct Cluster<R: Runtime> {
+    pub name: String,
+    settings: Cell<Settings>,
+    pub health_check: RefCell<Option<HealthCheck>>,
+    endpoints: RefCell<Vec<Rc<Endpoint<R>>>>,
+    pub counters: ClusterCounters,
+}
+
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Settings {
+    pub protocol: UpstreamProtocol,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+}
+
+/// The mutable side of one endpoint of one cluster.
+pub(crate) struct Endpoint<R: Runtime> {
+    pub address: SocketAddr,
+    weight: Cell<u32>,
+    /// What the table says.
+    listed_healthy: Cell<bool>,
+    /// What active checks say; `None` while they have not decided.
+    checked: Cell<Option<bool>>,
+    /// Grows when the endpoint's health check must start anew; a running check of an older life ends.
+    pub check_life: Cell<u32>,
+    pub checking: Cell<bool>,
+    /// Smooth weighted round robin's running value.
+    current: Cell<i64>,
+    pub in_flight: Cell<u32>,
+    h1: h1::Pool<R>,
+    h2: h2::Links<R>,
+}
+
+impl<R: Runtime> Cluster<R> {
+    pub fn new(from: &model::table::Cluster) -> Self {
+        Self {
+            name: from.name.clone(),
+            settings: Cell::new(settings(from)),
+            health_check: RefCell::new(None),
+            endpoints: RefCell::default(),
+            counters: ClusterCounters::default(),
+        }
+    }
+
+    /// Takes over what a new table says. Endpoints that stay keep everything that traffic gave them.
+    pub fn update(&self, from: &model::table::Cluster, listed: &[model::table::Endpoint]) {
+        let protocol_changed = self.settings.get().protocol != from.protocol;
+        self.settings.set(settings(from));
+        self.relist(listed);
+        for (endpoint, entry) in self.endpoints.borrow().iter().zip(listed) {
+            endpoint.weight.set(entry.weight.max(1));
+            endpoint.listed_healthy.set(entry.healthy);
+            if protocol_changed {
+                endpoint.close_idle();
+            }
+        }
+    }
+
+    /// Makes the endpoints those of `listed`, in its order. Mostly they are the same as before.
+    fn relist(&self, listed: &[model::table::Endpoint]) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let same =
+            endpoints.iter().map(|endpoint| endpoint.address).eq(listed.iter().map(|entry| entry.address));
+        if same {
+            return;
+        }
+        let mut former: HashMap<SocketAddr, Rc<Endpoint<R>>> =
+            endpoints.drain(..).map(|endpoint| (endpoint.address, endpoint)).collect();
+        let mut kept: HashMap<SocketAddr, Rc<Endpoint<R>>> = HashMap::new();
+        for entry in listed {
+            let endpoint = kept.entry(entry.address).or_insert_with(|| {
+                former.remove(&entry.address).unwrap_or_else(|| Rc::new(Endpoint::new(entry.address)))
+            });
+            endpoints.push(Rc::clone(endpoint));
+        }
+        drop(endpoints);
+        former.into_values().for_each(|endpoint| endpoint.retire());
+    }
+
+    /// No table lists the cluster any more.
+    pub fn retire(&self) {
+        self.endpoints.borrow_mut().drain(..).for_each(|endpoint| endpoint.retire());
+    }
+
+    pub fn settings(&self) -> Settings {
+        self.settings.get()
+    }
+
+    pub fn endpoints(&self) -> std::cell::Ref<'_, Vec<Rc<Endpoint<R>>>> {
+        self.endpoints.borrow()
+    }
+
+    /// A ready endpoint by the cluster's way of balancing; `None` when none is ready.
+    pub fn pick(&self, runtime: &R) -> Option<Rc<Endpoint<R>>> {
+        let endpoints = self.endpoints.borrow();
+        let at = match self.settings.get().balance {
+            Balance::RoundRobin => balance::smooth_round_robin(endpoints.as_slice()),
+            Balance::LeastRequest => balance::less_loaded_of_two(endpoints.as_slice(), || runtime.random()),
+        };
+        at.map(|at| Rc::clone(&endpoints[at]))
+    }
+}
+
+fn settings(from: &model::table::Cluster) -> Settings {
+    Settings { protocol: from.protocol, balance: from.balance, connect_timeout: from.connect_timeout }
+}
+
+impl<R: Runtime> Endpoint<R> {
+    fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            weight: Cell::new(1),
+            listed_healthy: Cell::new(true),
+            checked: Cell::new(None),
+            check_life: Cell::new(0),
+            checking: Cell::new(false),
+            current: Cell::new(0),
+            in_flight: Cell::new(0),
+            h1: h1::Pool::default(),
+            h2: h2::Links::default(),
+        }
+    }
+
+    /// The node's own check knows better than the table.
+    pub fn is_ready(&self) -> bool {
+        self.checked.get().unwrap_or(self.listed_healthy.get())
+    }
+
+    pub fn set_checked(&self, healthy: Option<bool>) {
+        self.checked.set(healthy);
+    }
+
+    pub fn weight(&self) -> u32 {
+        self.weight.get()
+    }
+
+    /// Unused connections, of both versions.
+    pub fn pooled(&self) -> usize {
+        self.h1.idle() + self.h2.open()
+    }
+
+    /// Looks at every unused connection: drops those that the backend has closed or that waited too long.
+    pub fn sweep(&self, runtime: &R, limits: &Limits) {
+        self.h1.sweep(runtime.now(), limits.upstream_idle);
+        self.h2.sweep(runtime.now(), limits.upstream_idle);
+    }
+
+    fn close_idle(&self) {
+        self.h1.clear();
+        self.h2.clear();
+    }
+
+    fn retire(&self) {
+        self.check_life.set(self.check_life.get().wrapping_add(1));
+        self.h1.retire();
+        self.h2.clear();
+    }
+}
+
+impl<R: Runtime> Weighted for Rc<Endpoint<R>> {
+    fn weight(&self) -> u32 {
+        self.weight.get()
+    }
+
+    fn is_ready(&self) -> bool {
+        Endpoint::is_ready(self)
+    }
+
+    fn load(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    fn current(&self) -> &Cell<i64> {
+        &self.current
+    }
+}
+
+/// The connection that carries a response whose body is still to come.
+pub(crate) enum Carrier<R: Runtime> {
+    H1(Box<H1<R>>),
+    H2(StreamSlot<R>),
+}
+
+/// One request's way to an endpoint.
+pub(crate) struct Upstream<'a, R: Runtime> {
+    pub runtime: &'a R,
+    pub limits: &'a Limits,
+    pub cluster: &'a Cluster<R>,
+    pub endpoint: &'a Rc<Endpoint<R>>,
+}
+
+impl<R: Runtime> Upstream<'_, R> {
+    /// Sends `request`, in the form that the cluster's protocol wants, and waits for the response's head.
+    pub async fn send(
+        &self,
+        request: Request<RequestBody<R>>,
+    ) -> Result<(Response<Incoming>, Carrier<R>), Fault> {
+        match self.cluster.settings().protocol {
+            UpstreamProtocol::Http2 => h2::send(self, request).await,
+            UpstreamProtocol::Http1 => h1::send(self, request).await,
+            UpstreamProtocol::Tcp | UpstreamProtocol::Udp => Err(Fault::InvalidBackend),
+        }
+    }
+
+    /// Opens a connection of its own.
+    pub async fn connect(&self) -> Result<R::Io, Fault> {
+        let timeout = self.cluster.settings().connect_timeout;
+        match self.runtime.connect(self.endpoint.address, timeout).await {
+            Ok(io) => {
+                self.cluster.counters.connects.add(1);
+                Ok(io)
+            }
+            Err(error) => {
+                self.cluster.counters.connect_failures.add(1);
+                match error.kind() {
+                    std::io::ErrorKind::TimedOut => Err(Fault::ConnectTimeout),
+                    _ => Err(Fault::ConnectFailed),
+                }
+            }
+        }
+    }
+}
+
+/// Holds what is needed to send a request once more: RFC 9110, section 9.2.2 allows it where nothing was processed or
+/// the method is idempotent, and the body (here: none) can be repeated.
+fn copy_for_resending<R: Runtime>(request: &Request<RequestBody<R>>) -> Option<Request<RequestBody<R>>> {
+    use hyper::body::Body;
+    if !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

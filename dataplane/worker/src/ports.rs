@@ -1,0 +1,217 @@
+//! The worker's queue pairs, the interfaces that lie on them, and the way out: how a packet finds a queue.
+
+use nic::{Burst, Capture, Frame, Packet, QueueCounters, QueuePair};
+use stack::{Discard, Discards, Egress, Full, InterfaceConfig, InterfaceId, Offloads};
+
+use crate::flow;
+use crate::ring::{Errand, RingSender};
+
+/// One queue pair of this worker and the packets that wait for its transmit ring.
+pub struct Port {
+    pub name: String,
+    /// The caller's number for the device that the queue pair belongs to.
+    pub device: usize,
+    pub queue: Capture<Box<dyn QueuePair>>,
+    pub outgoing: Burst,
+    /// The link is up (bond members that are down carry nothing).
+    pub up: bool,
+    /// Turns to skip before the next visit while nothing arrives.
+    pub rest: u32,
+    pub idle_visits: u32,
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port").field("name", &self.name).field("up", &self.up).finish_non_exhaustive()
+    }
+}
+
+impl Port {
+    pub fn new(name: String, device: usize, queue: Box<dyn QueuePair>) -> Self {
+        Self { name, device, queue: Capture::new(queue), outgoing: Burst::new(), up: true, rest: 0, idle_visits: 0 }
+    }
+
+    /// Hands the ring what waits; what it does not take waits on.
+    pub fn flush(&mut self) {
+        if !self.outgoing.is_empty() {
+            self.queue.transmit(&mut self.outgoing);
+        }
+    }
+
+    pub fn counters(&mut self) -> QueueCounters {
+        self.queue.counters()
+    }
+}
+
+/// Where an interface's packets leave.
+#[derive(Clone, Debug, Default)]
+pub struct Exit {
+    /// Ports of this worker; several on a bond.
+    pub ports: Vec<usize>,
+    /// The worker that owns a queue, when this one has none.
+    pub owner: Option<usize>,
+}
+
+/// A logical interface on this worker.
+#[derive(Clone, Debug)]
+struct Slot {
+    config: InterfaceConfig,
+    exit: Exit,
+}
+
+/// Everything packets leave through. Lent to the stack as its [`Egress`].
+#[derive(Debug, Default)]
+pub struct Ports {
+    pub list: Vec<Port>,
+    interfaces: Vec<Option<Slot>>,
+    /// By worker number; `None` for ourselves.
+    pub rings: Vec<Option<RingSender>>,
+    pub discards: Discards,
+}
+
+impl Ports {
+    pub fn new(rings: Vec<Option<RingSender>>) -> Self {
+        Self { rings, ..Self::default() }
+    }
+
+    pub fn set_interface(&mut self, config: InterfaceConfig, exit: Exit) {
+        let index = usize::from(config.id.0);
+        if self.interfaces.len() <= index {
+            self.interfaces.resize_with(index + 1, || None);
+        }
+        self.interfaces[index] = Some(Slot { config, exit });
+    }
+
+    pub fn remove_interface(&mut self, id: InterfaceId) {
+        if let Some(slot) = self.interfaces.get_mut(usize::from(id.0)) {
+            *slot = None;
+        }
+    }
+
+    fn interface(&self, id: InterfaceId) -> Option<&Slot> {
+        self.interfaces.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// Which interface a packet with these first bytes, received on `port`, belongs to: the one on that port with its
+    /// VLAN tag. A tag of VLAN 0 (priority only) counts as none.
+    pub fn classify(&self, port: usize, head: &[u8]) -> Option<InterfaceId> {
+        let tag = flow::vlan_of(head);
+        self.interfaces
+            .iter()
+            .flatten()
+            .find(|slot| slot.config.vlan == tag && slot.exit.ports.contains(&port))
+            .map(|slot| slot.config.id)
+    }
+
+    /// The port of this worker that a flow leaves by: the only one, or one of those that are up, by hash.
+    fn choose(&self, exit: &Exit, head: &[u8]) -> Option<usize> {
+        match exit.ports[..] {
+            [] => None,
+            [only] => Some(only),
+            ref several => {
+                let up = several.iter().filter(|&&port| self.list[port].up);
+                let count = up.clone().count();
+                up.copied().nth(flow::hash(head) as usize % count.max(1))
+            }
+        }
+    }
+
+    /// Transmits a packet in the frames that it lies in.
+    pub fn forward(&mut self, id: InterfaceId, packet: Packet) {
+        let Some(slot) = self.interface(id) else { return self.discards.count(Discard::NoTransmitQueue) };
+        let head = packet.frame(0).map_or(&[][..], Frame::bytes);
+        if let Some(port) = self.choose(&slot.exit, head) {
+            if let Err(_lost) = self.queue(port, packet) {
+                self.discards.count(Discard::TransmitFull);
+            }
+            return;
+        }
+        let pieces = (0..packet.frames()).filter_map(|index| packet.frame(index)).map(Frame::bytes);
+        self.hand_over(id, pieces.collect::<Vec<_>>());
+    }
+
+    /// Transmits bytes that lie elsewhere (another worker's ring).
+    pub fn forward_bytes(&mut self, id: InterfaceId, bytes: &[u8]) {
+        if self.emit(id, bytes, [&[], &[]]).is_err() {
+            self.discards.count(Discard::TransmitFull);
+        }
+    }
+
+    /// Gives the bytes to the worker that owns a queue of the interface.
+    fn hand_over<'a>(&mut self, id: InterfaceId, pieces: impl IntoIterator<Item = &'a [u8]>) {
+        let owner = self.interface(id).and_then(|slot| slot.exit.owner);
+        match owner.and_then(|owner| self.rings.get(owner)?.as_ref()) {
+            None => self.discards.count(Discard::NoTransmitQueue),
+            Some(ring) => {
+                if !ring.send(Errand::Transmit(id), pieces) {
+                    self.discards.count(Discard::RingFull);
+                }
+            }
+        }
+    }
+
+    fn queue(&mut self, port: usize, packet: Packet) -> Result<(), Packet> {
+        let port = &mut self.list[port];
+        if port.outgoing.is_full() {
+            port.flush();
+        }
+        port.outgoing.push(packet)
+    }
+
+    /// Copies the pieces into frames of the port's own memory. `None`: no frame is free.
+    fn build(&mut self, port: usize, pieces: [&[u8]; 3]) -> Option<Packet> {
+        let queue = &mut self.list[port].queue;
+        let mut packet = Packet::new(queue.frame()?);
+        for mut piece in pieces {
+            loop {
+                let taken = packet.last_mut().append(piece);
+                piece = &piece[taken..];
+                if piece.is_empty() {
+                    break;
+                }
+                packet.push(queue.frame()?).ok()?;
+            }
+        }
+        Some(packet)
+    }
+}
+
+impl Egress for Ports {
+    fn room(&self, interface: InterfaceId) -> usize {
+        let Some(slot) = self.interface(interface) else { return 0 };
+        let own = slot.exit.ports.iter().map(|&port| self.list[port].outgoing.room()).sum();
+        let other = slot.exit.owner.and_then(|owner| self.rings.get(owner)?.as_ref()).map_or(0, RingSender::room);
+        if slot.exit.ports.is_empty() { other } else { own }
+    }
+
+    fn emit(&mut self, interface: InterfaceId, header: &[u8], payload: [&[u8]; 2]) -> Result<(), Full> {
+        // An interface that went away takes everything: the packet dies here and is counted.
+        let Some(slot) = self.interface(interface) else {
+            self.discards.count(Discard::NoTransmitQueue);
+            return Ok(());
+        };
+        let Some(port) = self.choose(&slot.exit, header) else {
+            self.hand_over(interface, [header, payload[0], payload[1]]);
+            return Ok(());
+        };
+        if self.list[port].outgoing.is_full() {
+            self.list[port].flush();
+            if self.list[port].outgoing.is_full() {
+                return Err(Full);
+            }
+        }
+        let packet = self.build(port, [header, payload[0], payload[1]]).ok_or(Full)?;
+        self.queue(port, packet).map_err(|_packet| Full)
+    }
+
+    fn offloads(&self, interface: InterfaceId) -> Offloads {
+        let port = self.interface(interface).and_then(|slot| slot.exit.ports.first());
+        port.map_or_else(Offloads::default, |&port| {
+            let promised = self.list[port].queue.offloads();
+            Offloads {
+                unfinished_receive_checksum: promised.unfinished_receive_checksum,
+                transmit_checksum: promised.transmit_checksum,
+            }
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! A received packet as the stack sees it.
+
+use nic::Packet;
+use stack::Chain;
+
+/// Lends a packet's frames to the stack for one call.
+#[derive(Debug)]
+pub struct View<'a>(pub &'a mut Packet);
+
+impl Chain for View<'_> {
+    fn total_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunks(&self) -> usize {
+        self.0.frames()
+    }
+
+    fn chunk(&self, index: usize) -> &[u8] {
+        self.0.frame(index).map_or(&[], |frame| frame.bytes())
+    }
+
+    fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
+        self.0.frame_mut(index).map_or(&mut [], |frame| frame.bytes_mut())
+    }
+
+    fn grow_front(&mut self, bytes: usize) -> bool {
+        self.0.frame_mut(0).is_some_and(|frame| frame.grow_front(bytes))
+    }
+
+    fn shrink_front(&mut self, bytes: usize) {
+        if let Some(frame) = self.0.frame_mut(0) {
+            frame.shrink_front(bytes);
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}

@@ -1,0 +1,213 @@
+//! Ringway itself, running in the lab: the binaries of this build, on real AF_XDP.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::{Lab, Process, binary, eventually};
+
+/// A data plane in the lab's node, and a control plane beside it unless the tables come from files.
+#[derive(Debug)]
+pub struct Mesh {
+    pub ringwayd: Process,
+    pub control: Option<Process>,
+    directory: PathBuf,
+    // Dropped after the programs above, which run in it.
+    pub lab: Lab,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Every mesh pins its worker to the same core: those of one test program take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// `examples/demo`, as one text.
+pub fn demo_resources() -> String {
+    let folder = crate::repository().join("examples/demo");
+    let files = ["gateway.yaml", "web.yaml", "media.yaml"];
+    let texts = files
+        .map(|file| fs::read_to_string(folder.join(file)).expect("examples/demo is part of the repository"));
+    texts.join("\n---\n")
+}
+
+/// The demo's resources, and an echo service for streams (port 9000) and datagrams (port 7000) at the receiver.
+pub fn lab_resources() -> String {
+    format!("{}\n---\n{}", demo_resources(), include_str!("../resources/echo.yaml"))
+}
+
+/// Where the tables come from.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Tables<'a> {
+    /// From this YAML, without a control plane.
+    Files(&'a str),
+    /// From a control plane to which this YAML was applied.
+    Control(&'a str),
+}
+
+const READY_LIMIT: Duration = Duration::from_secs(20);
+/// Starting, converging and a first scrape on a busy machine of two cores.
+const TABLE_LIMIT: Duration = Duration::from_secs(10);
+const ADMIN: &str = "http://127.0.0.1:15000";
+const CONTROL: &str = "127.0.0.1:15010";
+
+impl Mesh {
+    /// Starts Ringway in `lab` and waits until it is ready. `settings` are further lines of the node's configuration.
+    pub fn start(lab: Lab, tables: Tables<'_>, settings: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = lab.directory().to_owned();
+        let control = match tables {
+            Tables::Files(resources) => {
+                write(&directory.join("resources/mesh.yaml"), resources);
+                None
+            }
+            Tables::Control(_) => Some(start_control(&lab)),
+        };
+        write(&directory.join("node.yaml"), &node_config(&directory, tables, settings));
+        let ringwayd = start_ringwayd(&lab);
+        let mesh = Self { ringwayd, control, directory, lab, _turn: turn };
+        if let Tables::Control(resources) = tables {
+            mesh.apply(resources);
+        }
+        mesh.wait_until_ready();
+        mesh
+    }
+
+    /// Ends `ringwayd` the hard way and starts it anew.
+    pub fn restart(&mut self) {
+        self.ringwayd.kill();
+        self.ringwayd = start_ringwayd(&self.lab);
+        self.wait_until_ready();
+    }
+
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        eventually("ringwayd is ready", READY_LIMIT, || {
+            self.lab.node.attempt(&format!("curl -fsS -m 2 {ADMIN}/ready")).success.then_some(())
+        });
+    }
+
+    /// `ringway apply`.
+    #[track_caller]
+    pub fn apply(&self, resources: &str) {
+        let path = self.directory.join("apply.yaml");
+        write(&path, resources);
+        self.ringway(&format!("apply -f {}", path.display()));
+    }
+
+    /// The operator's command, in the node.
+    #[track_caller]
+    pub fn ringway(&self, arguments: &str) -> String {
+        self.lab.node.run(&format!("{} --control {CONTROL} {arguments}", binary("ringway").display()))
+    }
+
+    /// Replaces the resources of a mesh that reads files.
+    pub fn write_resources(&self, resources: &str) {
+        write(&self.directory.join("resources/mesh.yaml"), resources);
+    }
+
+    /// Every series of `/metrics`, by its name with labels.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let text = self.lab.node.run(&format!("curl -fsS -m 5 {ADMIN}/metrics"));
+        parse_metrics(&text)
+    }
+
+    /// The sum of a metric's series that carry all of `labels` (`name="value"`).
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        self.metrics()
+            .iter()
+            .filter(|(series, _)| series.split('{').next() == Some(name))
+            .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    /// An answer of the admin address, as JSON.
+    pub fn admin(&self, path: &str) -> serde_json::Value {
+        let text = self.lab.node.run(&format!("curl -fsS -m 5 {ADMIN}{path}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path} is no JSON: {error}\n{text}"))
+    }
+
+    /// Fetches from the client until the answer is `wanted`: a table has arrived.
+    #[track_caller]
+    pub fn wait_for_answer(&self, url: &str, wanted: &str) {
+        eventually(&format!("{url} answers {wanted}"), TABLE_LIMIT, || {
+            let outcome = self.lab.client.attempt(&format!("curl -fsS -m 2 '{url}'"));
+            (outcome.stdout.trim() == wanted).then_some(())
+        });
+    }
+}
+
+fn start_ringwayd(lab: &Lab) -> Process {
+    let config = lab.directory().join("node.yaml");
+    Process::start(&lab.node, binary("ringwayd"), ["--config", &config.to_string_lossy()])
+}
+
+fn start_control(lab: &Lab) -> Process {
+    let store = lab.directory().join("control");
+    fs::create_dir_all(&store).expect("a directory can be made");
+    let store = store.to_string_lossy();
+    Process::start(&lab.node, binary("ringway-control"), ["--listen", CONTROL, "--store", &store])
+}
+
+/// The configuration of `examples/demo-node.yaml`, with this lab's paths and source of tables.
+fn node_config(directory: &Path, tables: Tables<'_>, settings: &str) -> String {
+    let example = fs::read_to_string(crate::repository().join("examples/demo-node.yaml"));
+    let example = example.expect("examples/demo-node.yaml is part of the repository");
+    let source = match tables {
+        Tables::Files(_) => format!("resources: {}", directory.join("resources").display()),
+        Tables::Control(_) => format!("control: {CONTROL}"),
+    };
+    let state = directory.join("state");
+    fs::create_dir_all(&state).expect("a directory can be made");
+    let mut lines: Vec<String> = Vec::new();
+    for line in example.lines() {
+        let key = line.split(':').next().unwrap_or_default();
+        match key {
+            "state" => lines.push(format!("state: {}", state.display())),
+            "control" => lines.push(source.clone()),
+            _ if settings
+                .lines()
+                .any(|setting| !key.is_empty() && setting.starts_with(&format!("{key}:"))) => {}
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.push(settings.to_owned());
+    lines.join("\n")
+}
+
+fn write(path: &Path, text: &str) {
+    let parent = path.parent().expect("a file has a directory");
+    fs::create_dir_all(parent).expect("a directory can be made");
+    fs::write(path, text).expect("a file can be written");
+}
+
+fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.to_owned(), value.parse().ok()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_replaces_the_examples_line() {
+        let config = node_config(&std::env::temp_dir(), Tables::Files(""), "workers: [0, 1]");
+        assert_eq!(config.matches("workers:").count(), 1);
+        assert!(config.contains("resources: "));
+        assert!(!config.contains("control: "));
+    }
+
+    #[test]
+    fn metrics_keep_their_labels() {
+        let metrics = parse_metrics("# TYPE a counter\na{reason=\"x y\"} 3\nb 0.5\n");
+        assert_eq!(metrics["a{reason=\"x y\"}"], 3.0);
+        assert_eq!(metrics["b"], 0.5);
+    }
+}

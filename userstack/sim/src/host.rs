@@ -1,0 +1,146 @@
+//! A simulated host: one core's stack and tasks, with link ends for interfaces.
+
+use nic::Packet;
+use socket::{Core, TaskId};
+use stack::{
+    Admission, Config, FirstDatagram, Forward, Instant, InterfaceConfig, InterfaceId, Route, Stack, Verdict,
+};
+
+use crate::packet::{Ends, PacketChain};
+use crate::{LinkEnd, Node};
+
+/// Packets that an interface gives to one turn, and that a turn sends (DESIGN, the turn's budgets).
+const BURST_PACKETS: usize = 64;
+const TIMERS_PER_TURN: usize = 256;
+
+/// What a host did with what it received: `received` is the sum of the others.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostCounters {
+    pub received: u64,
+    pub consumed: u64,
+    pub forwarded: u64,
+    pub discarded: u64,
+}
+
+/// A [`Core`] on simulated links.
+#[derive(Debug)]
+pub struct Host {
+    core: Core,
+    ends: Vec<(InterfaceId, LinkEnd)>,
+    admission: DebugAdmission,
+    counters: HostCounters,
+    /// The last turn left work for the next.
+    busy: bool,
+    now: Instant,
+}
+
+impl Host {
+    /// A host without interfaces. `config.secret` and `seed` decide all that it chooses.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            core: Core::new(Stack::new(config, Instant::ZERO), seed),
+            ends: Vec::new(),
+            admission: DebugAdmission(Box::new(Deliver)),
+            counters: HostCounters::default(),
+            busy: false,
+            now: Instant::ZERO,
+        }
+    }
+
+    /// Gives it an interface on a link.
+    pub fn attach(&mut self, interface: InterfaceConfig, end: LinkEnd) {
+        self.ends.push((interface.id, end));
+        let now = self.now;
+        self.core.stack().set_interface(interface, now);
+    }
+
+    pub fn set_routes(&mut self, routes: &[Route]) {
+        self.core.stack().set_routes(routes);
+    }
+
+    /// Who judges datagram sessions; without one, all go to bound sockets.
+    pub fn set_admission(&mut self, admission: impl Admission + 'static) {
+        self.admission = DebugAdmission(Box::new(admission));
+    }
+
+    /// Starts a task. It first runs in the host's next turn.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) -> TaskId {
+        self.core.spawn(future)
+    }
+
+    /// Runs `f` where sockets work.
+    pub fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let now = self.now;
+        self.core.enter(now, f)
+    }
+
+    pub fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    pub fn counters(&self) -> HostCounters {
+        self.counters
+    }
+
+    fn receive(&mut self, now: Instant) {
+        for (interface, end) in &self.ends {
+            for _ in 0..BURST_PACKETS {
+                let Some(mut packet) = end.receive_one() else { break };
+                let mut chain = PacketChain(&mut packet);
+                let verdict = self.core.handle_packet(*interface, &mut chain, self.admission.0.as_mut(), now);
+                self.counters.received += 1;
+                match verdict {
+                    Verdict::Consumed => self.counters.consumed += 1,
+                    Verdict::Discarded(_) => self.counters.discarded += 1,
+                    Verdict::Forward(to) => {
+                        self.counters.forwarded += 1;
+                        forward(&self.ends, to, packet);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A full ring loses the packet, as a card's does.
+fn forward(ends: &[(InterfaceId, LinkEnd)], to: InterfaceId, packet: Packet) {
+    if let Some((_, end)) = ends.iter().find(|(id, _)| *id == to) {
+        let _lost = end.transmit_one(packet);
+    }
+}
+
+impl Node for Host {
+    fn turn(&mut self, now: Instant) {
+        self.now = now;
+        self.receive(now);
+        let more_tasks = self.core.run_tasks(now, &mut || false);
+        let more_timers = self.core.handle_timers(TIMERS_PER_TURN, now);
+        let more_packets = self.core.poll_transmit(&mut Ends(&self.ends), BURST_PACKETS, now);
+        self.busy = more_tasks | more_timers | more_packets;
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if self.busy || self.core.has_ready() || self.ends.iter().any(|(_, end)| end.has_arrived()) {
+            return Some(self.now);
+        }
+        self.core.poll_timeout()
+    }
+}
+
+/// Every datagram goes to the socket that is bound to its destination.
+#[derive(Debug)]
+struct Deliver;
+
+impl Admission for Deliver {
+    fn admit(&mut self, _: &FirstDatagram<'_>, _: Instant) -> Forward {
+        Forward::Deliver
+    }
+}
+
+struct DebugAdmission(Box<dyn Admission>);
+
+impl std::fmt::Debug for DebugAdmission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Admission")
+    }
+}

@@ -1,0 +1,71 @@
+//! How a simulated host's stack sees packets, and where it writes its own.
+
+use nic::Packet;
+use stack::{Chain, Egress, Full, InterfaceId, Offloads};
+
+use crate::LinkEnd;
+use crate::end::packet_of;
+
+/// A received packet, as the stack reads and rewrites it.
+#[derive(Debug)]
+pub(crate) struct PacketChain<'a>(pub(crate) &'a mut Packet);
+
+impl Chain for PacketChain<'_> {
+    fn total_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunks(&self) -> usize {
+        self.0.frames()
+    }
+
+    fn chunk(&self, index: usize) -> &[u8] {
+        self.0.frame(index).map_or(&[], |frame| frame.bytes())
+    }
+
+    fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
+        self.0.frame_mut(index).map_or(&mut [], |frame| frame.bytes_mut())
+    }
+
+    fn grow_front(&mut self, bytes: usize) -> bool {
+        self.0.frame_mut(0).is_some_and(|frame| frame.grow_front(bytes))
+    }
+
+    fn shrink_front(&mut self, bytes: usize) {
+        if let Some(frame) = self.0.frame_mut(0) {
+            frame.shrink_front(bytes);
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+/// The link ends of a host, as the stack writes to them.
+#[derive(Debug)]
+pub(crate) struct Ends<'a>(pub(crate) &'a [(InterfaceId, LinkEnd)]);
+
+impl Ends<'_> {
+    fn of(&self, interface: InterfaceId) -> Option<&LinkEnd> {
+        self.0.iter().find(|(id, _)| *id == interface).map(|(_, end)| end)
+    }
+}
+
+impl Egress for Ends<'_> {
+    fn room(&self, interface: InterfaceId) -> usize {
+        self.of(interface).map_or(0, LinkEnd::room)
+    }
+
+    fn emit(&mut self, interface: InterfaceId, header: &[u8], payload: [&[u8]; 2]) -> Result<(), Full> {
+        let end = self.of(interface).ok_or(Full)?;
+        if end.room() == 0 {
+            return Err(Full);
+        }
+        end.transmit_one(packet_of(&[header, payload[0], payload[1]])).map_err(|_| Full)
+    }
+
+    fn offloads(&self, _: InterfaceId) -> Offloads {
+        Offloads::default()
+    }
+}

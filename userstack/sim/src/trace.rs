@@ -1,0 +1,198 @@
+//! What went over the wires: a hash that two runs of one seed share, and on request the packets themselves.
+//!
+//! The hash takes times, links, fates, lengths and headers, never payload: ciphertext may differ between two runs that
+//! are otherwise the same.
+
+use std::collections::VecDeque;
+use std::io;
+
+use stack::Instant;
+
+use crate::{pcapng, wire};
+
+/// What became of a packet on a link.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Carried,
+    /// Arrives late, so that others overtake it.
+    Late,
+    /// Arrives twice.
+    Duplicated,
+    /// Arrives with one bit flipped.
+    Corrupted,
+    Lost,
+    /// The link's queue was full.
+    QueueFull,
+    /// Longer than the link's MTU.
+    TooLong,
+    /// The receiving node's ring was full.
+    RingFull,
+}
+
+impl Fate {
+    pub(crate) fn arrives(self) -> bool {
+        matches!(self, Self::Carried | Self::Late | Self::Duplicated | Self::Corrupted)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Carried => "carried",
+            Self::Late => "late",
+            Self::Duplicated => "duplicated",
+            Self::Corrupted => "corrupted",
+            Self::Lost => "lost",
+            Self::QueueFull => "queue full",
+            Self::TooLong => "too long",
+            Self::RingFull => "ring full",
+        }
+    }
+
+    const COUNT: usize = 8;
+}
+
+/// A packet on its way: when, on which link, from which of its ends.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Passage {
+    pub(crate) at: Instant,
+    pub(crate) link: usize,
+    pub(crate) direction: usize,
+}
+
+/// One packet that was kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) passage: Passage,
+    pub(crate) fate: Fate,
+    pub(crate) len: usize,
+    /// Its first bytes.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The hash, the counts, and the last packets.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    hash: u64,
+    fates: [u64; Fate::COUNT],
+    keep_packets: usize,
+    keep_bytes: usize,
+    kept: VecDeque<Kept>,
+}
+
+/// FNV-1a, 64 bit (draft-eastlake-fnv): the trace is compared with itself, not defended.
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+impl Trace {
+    pub(crate) fn new() -> Self {
+        Self {
+            hash: FNV_OFFSET,
+            fates: [0; Fate::COUNT],
+            keep_packets: 0,
+            keep_bytes: 0,
+            kept: VecDeque::new(),
+        }
+    }
+
+    /// The same for two runs of one seed.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Packets that met this fate.
+    pub fn count(&self, fate: Fate) -> u64 {
+        self.fates[fate as usize]
+    }
+
+    /// Packets that were sent, whatever became of them.
+    pub fn packets(&self) -> u64 {
+        self.fates.iter().sum::<u64>() - self.count(Fate::RingFull)
+    }
+
+    /// Keeps the last `packets` packets from now on, `bytes` of each, for [`Trace::write_pcapng`].
+    pub fn keep(&mut self, packets: usize, bytes: usize) {
+        (self.keep_packets, self.keep_bytes) = (packets, bytes);
+    }
+
+    pub(crate) fn note(&mut self, passage: &Passage, fate: Fate, len: usize, first: &[u8]) {
+        self.fates[fate as usize] += 1;
+        self.mix(&passage.at.as_nanos().to_be_bytes());
+        self.mix(&[passage.link as u8, passage.direction as u8, fate as u8]);
+        self.mix(&(len as u64).to_be_bytes());
+        self.mix(wire::headers(first));
+        if self.keep_packets > 0 {
+            self.keep_one(passage, fate, len, first);
+        }
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
+        }
+    }
+
+    fn keep_one(&mut self, passage: &Passage, fate: Fate, len: usize, first: &[u8]) {
+        if self.kept.len() == self.keep_packets {
+            self.kept.pop_front();
+        }
+        let bytes = first[..first.len().min(self.keep_bytes)].to_vec();
+        self.kept.push_back(Kept { passage: *passage, fate, len, bytes });
+    }
+
+    /// Writes what was kept as a pcapng file: one interface a link and direction, the fate as each packet's comment.
+    pub(crate) fn write_pcapng(&self, links: &[&str], to: &mut dyn io::Write) -> io::Result<()> {
+        pcapng::write(links, self.kept.iter(), to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Passage = Passage { at: Instant::ZERO, link: 0, direction: 0 };
+
+    fn hash_of(fate: Fate, packet: &[u8]) -> u64 {
+        let mut trace = Trace::new();
+        trace.note(&AT, fate, packet.len(), packet);
+        trace.hash()
+    }
+
+    /// An IPv4 UDP packet with eight bytes of payload.
+    fn packet() -> Vec<u8> {
+        let mut bytes = vec![0; 14 + 20 + 8 + 8];
+        bytes[12..15].copy_from_slice(&[0x08, 0x00, 0x45]);
+        bytes[23] = wire::PROTOCOL_UDP;
+        bytes
+    }
+
+    #[test]
+    fn the_hash_takes_headers_and_not_payload() {
+        let mut other_payload = packet();
+        *other_payload.last_mut().expect("not empty") = 1;
+        let mut other_header = packet();
+        other_header[35] = 1;
+        assert_eq!(hash_of(Fate::Carried, &packet()), hash_of(Fate::Carried, &other_payload));
+        assert_ne!(hash_of(Fate::Carried, &packet()), hash_of(Fate::Carried, &other_header));
+        assert_ne!(hash_of(Fate::Carried, &packet()), hash_of(Fate::Lost, &packet()));
+    }
+
+    #[test]
+    fn keeps_the_last_packets_and_writes_them_as_pcapng_blocks() {
+        let mut trace = Trace::new();
+        trace.keep(2, 16);
+        for _ in 0..3 {
+            trace.note(&AT, Fate::Late, 50, &packet());
+        }
+        let mut file = Vec::new();
+        trace.write_pcapng(&["a"], &mut file).expect("memory takes all bytes");
+        let mut kinds = Vec::new();
+        let mut rest = &file[..];
+        while !rest.is_empty() {
+            let word = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("four bytes"));
+            let (kind, len) = (word(0), word(4) as usize);
+            assert_eq!(word(len - 4) as usize, len, "a block ends with its length");
+            kinds.push(kind);
+            rest = &rest[len..];
+        }
+        assert_eq!(kinds, [0x0a0d_0d0a, 1, 1, 6, 6]);
+    }
+}
