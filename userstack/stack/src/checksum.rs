@@ -114,15 +114,19 @@ pub(crate) fn judge(pseudo_header: Sum, segment: Sum, field: u16) -> Received {
 /// in eight lanes of 32-bit words, which compilers turn into vector additions. A lane overflows after 2^32 additions.
 fn sum_of(bytes: &[u8]) -> u16 {
     const LANES: usize = 8;
-    let mut lanes = [0u64; LANES];
     let (blocks, rest) = bytes.as_chunks::<{ LANES * 4 }>();
-    for block in blocks {
-        let (words, _) = block.as_chunks::<4>();
-        for (lane, word) in lanes.iter_mut().zip(words) {
-            *lane += u64::from(u32::from_ne_bytes(*word));
+    let mut sum = 0;
+    // Headers are too short to be worth the lanes.
+    if !blocks.is_empty() {
+        let mut lanes = [0u64; LANES];
+        for block in blocks {
+            let (words, _) = block.as_chunks::<4>();
+            for (lane, word) in lanes.iter_mut().zip(words) {
+                *lane += u64::from(u32::from_ne_bytes(*word));
+            }
         }
+        sum = lanes.iter().map(|lane| (lane & 0xffff_ffff) + (lane >> 32)).sum();
     }
-    let mut sum: u64 = lanes.iter().map(|lane| (lane & 0xffff_ffff) + (lane >> 32)).sum();
     let (words, rest) = rest.as_chunks::<4>();
     sum += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
     let (pairs, last) = rest.as_chunks::<2>();

@@ -244,9 +244,8 @@ impl Stack {
         }
         let session = self.sessions.session_mut(slot);
         let leg = session.leg_mut(direction);
-        let remote = leg.destination.ip();
-        let target = (remote, steer::flow_hash(leg.source, leg.destination));
-        let routed = self.output.resolve(target, None, &mut leg.path, now).is_ok();
+        let (ends, remote) = ((leg.source, leg.destination), leg.destination.ip());
+        let routed = self.output.resolve(ends, None, &mut leg.path, now).is_ok();
         let path = leg.path;
         let mtu = self.output.path_mtu(remote, &path, now).filter(|_| routed);
         let (Some(out), Some(mtu)) = (path.interface, mtu) else {

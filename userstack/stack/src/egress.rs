@@ -25,6 +25,7 @@ pub struct Offloads {
     /// The neighbour may leave a received L4 checksum unfinished (veth with `tx` offload on): a field equal to the
     /// folded pseudo-header sum is then accepted. Off: such a field is a wrong checksum.
     pub unfinished_receive_checksum: bool,
-    /// The device fills in L4 checksums of transmitted packets.
+    /// The device can fill in L4 checksums of transmitted packets. The stack finishes all that it sends, so that a
+    /// packet is right on any path; nothing depends on this.
     pub transmit_checksum: bool,
 }

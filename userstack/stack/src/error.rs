@@ -11,7 +11,7 @@ use crate::output::{Envelope, Next};
 use crate::stack::Stack;
 use crate::tcp::boundary::{IcmpError, Refused};
 use crate::wire::{HOPS, ICMP_BYTES, protocol, set_word};
-use crate::{Chain, Discard, Instant, Verdict, checksum::Sum, steer};
+use crate::{Chain, Discard, Instant, Verdict, checksum::Sum};
 
 impl Stack {
     /// Tells the sender of `packet` what is wrong, where that is allowed and within the rate.
@@ -100,8 +100,7 @@ impl Stack {
         write_checksum(&mut message, source, sender.ip());
 
         let leg = session.leg_mut(answers);
-        let target = (sender.ip(), steer::flow_hash(leg.source, leg.destination));
-        let routed = self.output.resolve(target, None, &mut leg.path, now);
+        let routed = self.output.resolve((leg.source, leg.destination), None, &mut leg.path, now);
         let path = leg.path;
         let (Ok(()), Some(out)) = (routed, path.interface) else { return Err(Discard::NoRoute) };
         let next = Next::Neighbour(path.neighbour);

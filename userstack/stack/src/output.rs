@@ -4,7 +4,7 @@
 //! others by the outbox.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::Sum;
 use crate::hash::Key;
@@ -180,11 +180,10 @@ impl Output {
         path.generation == self.generation
     }
 
-    /// Makes `path` the current way to `remote` for a flow of this hash, if it is not. `only` confines it to one
-    /// interface.
+    /// Makes `path` the current way between the two ends of a flow, if it is not. `only` confines it to one interface.
     pub fn resolve(
         &mut self,
-        (remote, hash): (IpAddr, u32),
+        (local, remote): (SocketAddr, SocketAddr),
         only: Option<InterfaceId>,
         path: &mut Path,
         now: Instant,
@@ -192,7 +191,8 @@ impl Output {
         if self.is_current(path) {
             return Ok(());
         }
-        let (interface, next) = self.find_route(remote, hash, only).ok_or(Refused::NoRoute)?;
+        let hash = steer::flow_hash(local, remote);
+        let (interface, next) = self.find_route(remote.ip(), hash, only).ok_or(Refused::NoRoute)?;
         let (slot, evicted) = self.neighbours.slot(interface, next, now);
         self.make_room(evicted);
         *path = Path { interface: Some(interface), neighbour: slot, generation: self.generation };
@@ -490,8 +490,7 @@ impl SegmentSink for Sink<'_> {
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
         let (source, destination) = (segment.local.ip(), segment.remote.ip());
-        let hash = steer::flow_hash(segment.local, segment.remote);
-        self.output.resolve((destination, hash), None, path, self.now)?;
+        self.output.resolve((segment.local, segment.remote), None, path, self.now)?;
         let id = path.interface.ok_or(Refused::NoRoute)?;
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;

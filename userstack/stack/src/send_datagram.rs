@@ -69,8 +69,7 @@ impl Stack {
             return Err(UdpError::TooLong);
         }
         let mut path = Path::default();
-        let hash = steer::flow_hash(bound, remote);
-        self.output.resolve((remote.ip(), hash), only, &mut path, now).map_err(|_| UdpError::Unreachable)?;
+        self.output.resolve((bound, remote), only, &mut path, now).map_err(|_| UdpError::Unreachable)?;
         let address = self.source_address(bound.ip(), path.interface, remote.ip())?;
         let port = match bound.port() {
             0 => self.choose_port(socket, address, remote)?,
