@@ -152,8 +152,9 @@ impl Stack {
         let mut left = budget;
         let mut more = self.output.outbox.transmit(egress, &mut left);
         if left > 0 {
-            let mut sink = Sink { output: &mut self.output, egress, now };
+            let mut sink = Sink { output: &mut self.output, egress, now, sent: 0 };
             more |= self.tcp.poll_transmit(&mut sink, left, now);
+            left = left.saturating_sub(sink.sent);
             // Requests for neighbours that the segments just wanted.
             more |= self.output.outbox.transmit(egress, &mut left);
         } else {
