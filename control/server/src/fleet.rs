@@ -8,10 +8,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use model::{HealthView, NodeAnswer};
-use xds::ads::{Acknowledgement, ResourceType};
+use xds::ads::Acknowledgement;
 use xds::convert::Audience;
 use xds::proto::control::{NodeStatus, Rejection};
 use xds::proto::node::NodeReport;
+use xds::snapshot::ResourceType;
 
 /// Nodes that are kept in mind, connected or not.
 pub const MAX_NODES: usize = 4_096;

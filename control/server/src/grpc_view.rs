@@ -10,8 +10,8 @@ use model::service::{ServiceSpec, Transport};
 use model::table::{
     HttpAction, HttpMatch, HttpRoute, Listener, PathMatch, Protocol, RouteTable, Table, Timeouts, VirtualHost,
 };
-use xds::ads::{ResourceType, Snapshot};
 use xds::convert::encode_api_listener;
+use xds::snapshot::{ResourceType, Snapshot};
 
 /// A Service port without `appProtocol` is a stream to us; a gRPC client knows that it speaks gRPC.
 pub fn add_stream_routes(table: &mut Table) {

@@ -1,7 +1,7 @@
 //! `ringway-control`: resources in, per-node tables out.
 //!
 //! ```text
-//! operator --Apply--> serve::operator -> registry -> store (durable) --watch--> publish (compile, encode)
+//! operator --Apply--> serve::operator -> registry -> store (durable) --mirror--> publish (compile, encode)
 //!                                                                                   |  one view per client
 //! node     --ADS----> serve::ads <-------------------------------------------------+
 //!          --report-> serve::node -> fleet --answers, health--> publish
@@ -10,6 +10,7 @@
 
 pub mod fleet;
 mod grpc_view;
+mod mirror;
 pub mod publish;
 pub mod registry;
 pub mod serve;

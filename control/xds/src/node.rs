@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 
 use crate::ads::AdsClient;
+use crate::convert::USER_AGENT;
 use crate::endpoint::{self, AddressError};
 use crate::envoy::core;
 use crate::envoy::discovery::DeltaDiscoveryRequest;
@@ -20,8 +21,6 @@ use crate::envoy::discovery::aggregated_discovery_service_client::AggregatedDisc
 use crate::proto::node::NodeReport;
 use crate::proto::node::node_client::NodeClient;
 
-/// Says to the control plane that this is our data plane.
-pub const USER_AGENT: &str = "ringwayd";
 /// A node's whole table may come in a few large messages.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Requests that wait for the transport; the client makes at most a few for each response it reads.
@@ -108,7 +107,9 @@ async fn follow_tables(
                 Err(error) => warn!(version, error, "xds: table refused, the last one stays"),
             }
             client.handle_applied(outcome);
-        } else if let Some(missing) = client.missing() {
+        } else if enabled!(Level::DEBUG)
+            && let Some(missing) = client.missing()
+        {
             debug!(%missing, "xds: table not complete");
         }
         send_requests(client, &sender).await?;

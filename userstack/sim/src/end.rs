@@ -4,13 +4,10 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use nic::{Burst, Frame, Offloads, Packet, QueueCounters, QueuePair};
+use nic::{Burst, FRAME_BYTES, Frame, Offloads, Packet, QueueCounters, QueuePair};
 
 /// Packets that wait for the wire or for their node; a small card's ring. What arrives beyond it is lost and counted.
 const RING_PACKETS: usize = 512;
-
-/// Bytes of one frame behind the headroom: a longer packet is a chain, as in a UMEM of 4,096 B chunks.
-const FRAME_BYTES: usize = 4096 - nic::HEADROOM_BYTES;
 
 /// Longest packet of several frames (nic: MAX_FRAMES).
 const MAX_PACKET_BYTES: usize = nic::MAX_FRAMES * FRAME_BYTES;

@@ -6,7 +6,7 @@ use crate::Random;
 
 /// Chances in parts per million, drawn for every packet of a direction.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct FaultPlan {
+pub struct LinkFaults {
     /// The packet disappears.
     pub loss_ppm: u32,
     /// The packet arrives twice; the copy up to `reorder_delay` later.
@@ -19,7 +19,7 @@ pub struct FaultPlan {
     pub corrupt_ppm: u32,
 }
 
-impl FaultPlan {
+impl LinkFaults {
     pub const NONE: Self =
         Self { loss_ppm: 0, duplicate_ppm: 0, reorder_ppm: 0, reorder_delay: Duration::ZERO, corrupt_ppm: 0 };
 

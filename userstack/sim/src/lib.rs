@@ -50,14 +50,13 @@ mod link;
 mod network;
 mod packet;
 mod pair;
-mod pcapng;
 mod random;
 mod router;
 mod trace;
 mod wire;
 
 pub use end::LinkEnd;
-pub use fault::FaultPlan;
+pub use fault::LinkFaults;
 pub use host::{Host, HostCounters};
 pub use link::LinkConfig;
 pub use network::{Network, Node, NodeNumber};

@@ -11,9 +11,9 @@ use std::time::Duration;
 use nic::Packet;
 use stack::Instant;
 
-use crate::FaultPlan;
+use crate::LinkFaults;
 use crate::Random;
-use crate::end::{LinkEnd, packet_of};
+use crate::end::LinkEnd;
 use crate::trace::{Fate, Passage, Trace};
 use crate::wire;
 
@@ -29,7 +29,7 @@ pub struct LinkConfig {
     pub queue_bytes: usize,
     /// Longest IP packet.
     pub mtu: u16,
-    pub faults: FaultPlan,
+    pub faults: LinkFaults,
 }
 
 /// 10 Gb/s, 50 us, 1 MB of queue, 1,500 B, no faults: two hosts of one rack.
@@ -40,7 +40,7 @@ impl Default for LinkConfig {
             delay: Duration::from_micros(50),
             queue_bytes: 1_000_000,
             mtu: 1500,
-            faults: FaultPlan::NONE,
+            faults: LinkFaults::NONE,
         }
     }
 }
@@ -91,13 +91,7 @@ impl Link {
         for direction in 0..2 {
             while let Some(packet) = self.pipes[direction].arrived(now) {
                 if let Err(packet) = self.ends[1 - direction].arrive(packet) {
-                    let first = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
-                    trace.note(
-                        &Passage { at: now, link: number, direction },
-                        Fate::RingFull,
-                        packet.len(),
-                        first,
-                    );
+                    trace.note(&Passage { at: now, link: number, direction }, Fate::RingFull, &packet);
                 }
             }
         }
@@ -132,7 +126,7 @@ impl Pipe {
             self.busy_until = self.busy_until.max(passage.at) + self.serialised(len);
             fate = self.misfortune(&mut packet);
         }
-        trace.note(&passage, fate, len, packet.frame(0).map_or(&[], |frame| frame.bytes()));
+        trace.note(&passage, fate, &packet);
         if fate.arrives() {
             self.send(packet, fate);
         }
@@ -186,7 +180,7 @@ impl Pipe {
             }
             Fate::Duplicated => {
                 let late = on_time + self.lateness();
-                self.put(late, copy_of(&packet));
+                self.put(late, packet.to_heap());
                 self.put(on_time, packet);
             }
             _ => self.put(on_time, packet),
@@ -218,15 +212,10 @@ impl Pipe {
     }
 }
 
-fn copy_of(packet: &Packet) -> Packet {
-    let frames = (0..packet.frames()).filter_map(|index| packet.frame(index));
-    let slices: Vec<&[u8]> = frames.map(|frame| frame.bytes()).collect();
-    packet_of(&slices)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::end::packet_of;
 
     const MBIT: u64 = 1_000_000;
 
@@ -255,7 +244,7 @@ mod tests {
         bytes
     }
 
-    fn faulty(faults: FaultPlan) -> LinkConfig {
+    fn faulty(faults: LinkFaults) -> LinkConfig {
         LinkConfig { faults, ..LinkConfig::default() }
     }
 
@@ -288,7 +277,7 @@ mod tests {
 
     #[test]
     fn loss_takes_about_its_share() {
-        let (times, trace) = arrivals(faulty(FaultPlan { loss_ppm: 100_000, ..FaultPlan::NONE }), 500);
+        let (times, trace) = arrivals(faulty(LinkFaults { loss_ppm: 100_000, ..LinkFaults::NONE }), 500);
         assert_eq!(times.len() as u64 + trace.count(Fate::Lost), 500);
         assert!((25..=75).contains(&trace.count(Fate::Lost)), "{} of 500", trace.count(Fate::Lost));
     }
@@ -296,9 +285,9 @@ mod tests {
     #[test]
     fn a_duplicate_arrives_twice_and_a_late_one_is_overtaken() {
         let delay = Duration::from_millis(1);
-        let plan = FaultPlan { duplicate_ppm: 1_000_000, reorder_delay: delay, ..FaultPlan::NONE };
+        let plan = LinkFaults { duplicate_ppm: 1_000_000, reorder_delay: delay, ..LinkFaults::NONE };
         assert_eq!(arrivals(faulty(plan), 10).0.len(), 20);
-        let plan = FaultPlan { reorder_ppm: 500_000, reorder_delay: delay, ..FaultPlan::NONE };
+        let plan = LinkFaults { reorder_ppm: 500_000, reorder_delay: delay, ..LinkFaults::NONE };
         let (times, trace) = arrivals(faulty(plan), 100);
         assert_eq!(times.len(), 100);
         assert!(trace.count(Fate::Late) > 0);
@@ -308,7 +297,7 @@ mod tests {
     fn corruption_flips_one_bit_behind_the_ethernet_header() {
         let mut trace = Trace::new();
         let mut link =
-            Link::new("test", 0, faulty(FaultPlan { corrupt_ppm: 1_000_000, ..FaultPlan::NONE }), 3);
+            Link::new("test", 0, faulty(LinkFaults { corrupt_ppm: 1_000_000, ..LinkFaults::NONE }), 3);
         let (left, right) = link.ends();
         left.send(&ipv4_packet()).expect("the ring is empty");
         link.take(0, Instant::ZERO, &mut trace);

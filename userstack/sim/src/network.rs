@@ -110,7 +110,7 @@ impl Network {
         &mut self.trace
     }
 
-    /// Writes the packets that the trace kept as a pcapng file: one interface a link and direction.
+    /// Writes the packets that the trace kept as a pcapng file: one interface a link, direction and fate.
     pub fn write_pcapng(&self, to: &mut dyn io::Write) -> io::Result<()> {
         let names: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
         self.trace.write_pcapng(&names, to)
@@ -174,7 +174,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::FaultPlan;
+    use crate::LinkFaults;
 
     /// Sends a packet every millisecond and counts what arrives.
     struct Ticker {
@@ -202,7 +202,7 @@ mod tests {
     fn run(seed: u64) -> (u32, u64) {
         let mut network = Network::new(seed);
         let (left, right) =
-            network.link("link", LinkConfig { faults: FaultPlan::ROUGH, ..LinkConfig::default() });
+            network.link("link", LinkConfig { faults: LinkFaults::ROUGH, ..LinkConfig::default() });
         let received = Rc::new(Cell::new(0));
         for end in [left, right] {
             network.add(Ticker { end, next: Instant::ZERO, received: Rc::clone(&received) });

@@ -6,9 +6,11 @@
 use std::collections::VecDeque;
 use std::io;
 
+use nic::Packet;
+use nic::pcapng::{Direction, PacketHead, push_interface, push_packet, push_section_header};
 use stack::Instant;
 
-use crate::{pcapng, wire};
+use crate::wire;
 
 /// What became of a packet on a link.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -47,7 +49,16 @@ impl Fate {
         }
     }
 
-    const COUNT: usize = 8;
+    const ALL: [Self; 8] = [
+        Self::Carried,
+        Self::Late,
+        Self::Duplicated,
+        Self::Corrupted,
+        Self::Lost,
+        Self::QueueFull,
+        Self::TooLong,
+        Self::RingFull,
+    ];
 }
 
 /// A packet on its way: when, on which link, from which of its ends.
@@ -58,24 +69,28 @@ pub(crate) struct Passage {
     pub(crate) direction: usize,
 }
 
-/// One packet that was kept.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    pub(crate) passage: Passage,
-    pub(crate) fate: Fate,
-    pub(crate) len: usize,
-    /// Its first bytes.
-    pub(crate) bytes: Vec<u8>,
+impl Passage {
+    /// A trace has one pcapng interface a link, direction and fate: so Wireshark shows and filters all three.
+    fn interface(&self, fate: Fate) -> u32 {
+        let place = (self.link * 2 + self.direction) * Fate::ALL.len() + fate as usize;
+        u32::try_from(place).expect("a network has few links")
+    }
+
+    /// Seen from the link's first end.
+    fn seen(&self) -> Direction {
+        if self.direction == 0 { Direction::Transmitted } else { Direction::Received }
+    }
 }
 
 /// The hash, the counts, and the last packets.
 #[derive(Clone, Debug)]
 pub struct Trace {
     hash: u64,
-    fates: [u64; Fate::COUNT],
+    fates: [u64; Fate::ALL.len()],
     keep_packets: usize,
-    keep_bytes: usize,
-    kept: VecDeque<Kept>,
+    snap_bytes: u32,
+    /// pcapng blocks.
+    kept: VecDeque<Vec<u8>>,
 }
 
 /// FNV-1a, 64 bit (draft-eastlake-fnv): the trace is compared with itself, not defended.
@@ -86,9 +101,9 @@ impl Trace {
     pub(crate) fn new() -> Self {
         Self {
             hash: FNV_OFFSET,
-            fates: [0; Fate::COUNT],
+            fates: [0; Fate::ALL.len()],
             keep_packets: 0,
-            keep_bytes: 0,
+            snap_bytes: 0,
             kept: VecDeque::new(),
         }
     }
@@ -108,19 +123,20 @@ impl Trace {
         self.fates.iter().sum::<u64>() - self.count(Fate::RingFull)
     }
 
-    /// Keeps the last `packets` packets from now on, `bytes` of each, for [`Trace::write_pcapng`].
-    pub fn keep(&mut self, packets: usize, bytes: usize) {
-        (self.keep_packets, self.keep_bytes) = (packets, bytes);
+    /// Keeps the last `packets` packets from now on, `bytes` of each, for
+    /// [`Network::write_pcapng`](crate::Network::write_pcapng).
+    pub fn keep(&mut self, packets: usize, bytes: u32) {
+        (self.keep_packets, self.snap_bytes) = (packets, bytes);
     }
 
-    pub(crate) fn note(&mut self, passage: &Passage, fate: Fate, len: usize, first: &[u8]) {
+    pub(crate) fn note(&mut self, passage: &Passage, fate: Fate, packet: &Packet) {
         self.fates[fate as usize] += 1;
         self.mix(&passage.at.as_nanos().to_be_bytes());
         self.mix(&[passage.link as u8, passage.direction as u8, fate as u8]);
-        self.mix(&(len as u64).to_be_bytes());
-        self.mix(wire::headers(first));
+        self.mix(&(packet.len() as u64).to_be_bytes());
+        self.mix(wire::headers(packet.frame(0).map_or(&[], |frame| frame.bytes())));
         if self.keep_packets > 0 {
-            self.keep_one(passage, fate, len, first);
+            self.keep_one(passage, fate, packet);
         }
     }
 
@@ -130,29 +146,51 @@ impl Trace {
         }
     }
 
-    fn keep_one(&mut self, passage: &Passage, fate: Fate, len: usize, first: &[u8]) {
-        if self.kept.len() == self.keep_packets {
-            self.kept.pop_front();
-        }
-        let bytes = first[..first.len().min(self.keep_bytes)].to_vec();
-        self.kept.push_back(Kept { passage: *passage, fate, len, bytes });
+    fn keep_one(&mut self, passage: &Passage, fate: Fate, packet: &Packet) {
+        let mut block = if self.kept.len() == self.keep_packets { self.kept.pop_front() } else { None }
+            .unwrap_or_default();
+        block.clear();
+        let head = PacketHead {
+            interface: passage.interface(fate),
+            nanos: passage.at.as_nanos(),
+            direction: passage.seen(),
+            snap_bytes: self.snap_bytes,
+        };
+        push_packet(&mut block, head, packet);
+        self.kept.push_back(block);
     }
 
-    /// Writes what was kept as a pcapng file: one interface a link and direction, the fate as each packet's comment.
+    /// Writes what was kept as a pcapng file: one interface a link, direction and fate.
     pub(crate) fn write_pcapng(&self, links: &[&str], to: &mut dyn io::Write) -> io::Result<()> {
-        pcapng::write(links, self.kept.iter(), to)
+        let mut head = Vec::new();
+        push_section_header(&mut head);
+        for link in links {
+            for direction in [">", "<"] {
+                for fate in Fate::ALL {
+                    push_interface(
+                        &mut head,
+                        &format!("{link} {direction} {}", fate.name()),
+                        self.snap_bytes,
+                    );
+                }
+            }
+        }
+        to.write_all(&head)?;
+        self.kept.iter().try_for_each(|block| to.write_all(block))?;
+        to.flush()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::end::packet_of;
 
     const AT: Passage = Passage { at: Instant::ZERO, link: 0, direction: 0 };
 
     fn hash_of(fate: Fate, packet: &[u8]) -> u64 {
         let mut trace = Trace::new();
-        trace.note(&AT, fate, packet.len(), packet);
+        trace.note(&AT, fate, &packet_of(&[packet]));
         trace.hash()
     }
 
@@ -180,7 +218,7 @@ mod tests {
         let mut trace = Trace::new();
         trace.keep(2, 16);
         for _ in 0..3 {
-            trace.note(&AT, Fate::Late, 50, &packet());
+            trace.note(&AT, Fate::Late, &packet_of(&[&packet()]));
         }
         let mut file = Vec::new();
         trace.write_pcapng(&["a"], &mut file).expect("memory takes all bytes");
@@ -193,6 +231,8 @@ mod tests {
             kinds.push(kind);
             rest = &rest[len..];
         }
-        assert_eq!(kinds, [0x0a0d_0d0a, 1, 1, 6, 6]);
+        let interfaces = 2 * Fate::ALL.len();
+        let count = |wanted| kinds.iter().filter(|kind| **kind == wanted).count();
+        assert_eq!((count(0x0a0d_0d0a), count(1), count(6)), (1, interfaces, 2));
     }
 }

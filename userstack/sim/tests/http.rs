@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use sim::{Address, FaultPlan, HostPair, LinkConfig};
+use sim::{Address, HostPair, LinkConfig, LinkFaults};
 use socket::{Executor, TcpOptions, TcpStream, Timer, spawn};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -97,7 +97,7 @@ fn hypers_idle_timeout_runs_on_the_virtual_clock() {
 /// Ten requests at a time, under loss and reordering.
 #[test]
 fn hypers_http2_multiplexes_under_loss() {
-    let mut pair = HostPair::new(3, slow_link(FaultPlan::ROUGH));
+    let mut pair = HostPair::new(3, slow_link(LinkFaults::ROUGH));
     let remote = pair.server_socket(Address::V6, PORT);
     let server = async {
         let mut http = hyper::server::conn::http2::Builder::new(Executor);

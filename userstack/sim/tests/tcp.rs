@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::{Pattern, assert_accounts_balance, converse, listen, seeds, slow_link};
-use sim::{Address, FaultPlan, HostPair, LinkConfig, PairConfig};
+use sim::{Address, HostPair, LinkConfig, LinkFaults, PairConfig};
 use socket::{Instant, TcpOptions, TcpStream, sleep, spawn, timeout};
 
 const PORT: u16 = 7;
@@ -26,7 +26,11 @@ async fn serve_echo(family: Address) {
             loop {
                 match stream.read(&mut buffer).await {
                     Ok(0) | Err(_) => return,
-                    Ok(len) => stream.write_all(&buffer[..len]).await.expect("the client reads"),
+                    Ok(len) => {
+                        if stream.write_all(&buffer[..len]).await.is_err() {
+                            return;
+                        }
+                    }
                 }
             }
         });
@@ -156,7 +160,7 @@ async fn receive(stream: &TcpStream, mut pattern: Pattern) -> usize {
 #[test]
 fn ten_mebibytes_each_way_arrive_exactly_over_a_clean_link() {
     for family in Address::BOTH {
-        let mut pair = HostPair::new(1, slow_link(FaultPlan::NONE));
+        let mut pair = HostPair::new(1, slow_link(LinkFaults::NONE));
         exchange(&mut pair, 1, family, Exchange::both_ways(10 * MIB));
         assert!(pair.network.now() < Instant::from_nanos(1_000_000_000), "{:?}", pair.network);
     }
@@ -164,7 +168,7 @@ fn ten_mebibytes_each_way_arrive_exactly_over_a_clean_link() {
 
 /// 5% loss on each of two links, reordering and duplication.
 fn rough(seed: u64, len: Exchange) {
-    let mut pair = HostPair::new(seed, slow_link(FaultPlan::ROUGH));
+    let mut pair = HostPair::new(seed, slow_link(LinkFaults::ROUGH));
     exchange(&mut pair, seed, family_of(seed), len);
 }
 
@@ -185,7 +189,7 @@ fn ten_mebibytes_arrive_exactly_under_loss_reordering_and_duplication_odd_seeds(
 #[test]
 fn bytes_arrive_exactly_whatever_faults_the_seed_draws() {
     for seed in seeds(SEEDS) {
-        let mut pair = HostPair::new(seed, slow_link(FaultPlan::from_seed(seed)));
+        let mut pair = HostPair::new(seed, slow_link(LinkFaults::from_seed(seed)));
         exchange(&mut pair, seed, family_of(seed), Exchange::both_ways(MIB / 4));
     }
 }
@@ -197,12 +201,61 @@ fn family_of(seed: u64) -> Address {
 #[test]
 fn a_seed_gives_the_same_trace_twice() {
     let run = |seed| {
-        let mut pair = HostPair::new(seed, slow_link(FaultPlan::ROUGH));
+        let mut pair = HostPair::new(seed, slow_link(LinkFaults::ROUGH));
         exchange(&mut pair, seed, Address::V4, Exchange::both_ways(MIB));
         pair.network.trace().hash()
     };
     assert_eq!(run(11), run(11));
     assert_ne!(run(11), run(12));
+}
+
+/// Connections that come and go at once under the seed's faults; some end in order, some are aborted, some dropped with
+/// bytes unread. Whatever happens to a connection, its tasks end, and those that end in order have every byte.
+#[test]
+fn connections_that_come_and_go_under_faults_leave_nothing_behind() {
+    for seed in seeds(SEEDS) {
+        let family = family_of(seed);
+        let mut pair = HostPair::new(seed, slow_link(LinkFaults::from_seed(seed)));
+        let remote = pair.server_socket(family, PORT);
+        let listener = pair.server.borrow_mut().spawn(serve_echo(family));
+        let whole = Rc::new(Cell::new(0));
+        for number in 0..COMERS {
+            pair.client.borrow_mut().spawn(come_and_go(remote, number, Rc::clone(&whole)));
+        }
+        let (client, server) = (Rc::clone(&pair.client), Rc::clone(&pair.server));
+        let ended = pair.network.run_until(Duration::from_secs(900), || {
+            client.borrow_mut().core().tasks() == 0 && server.borrow_mut().core().tasks() == 1
+        });
+        assert!(ended, "seed {seed}: tasks are left: {:?} {:?}", pair.client, pair.server);
+        assert_eq!(whole.get(), COMERS.div_ceil(3), "seed {seed}");
+        assert_accounts_balance(&pair);
+        assert!(pair.server.borrow_mut().core().abort(listener));
+    }
+}
+
+const COMERS: u64 = 30;
+
+async fn come_and_go(remote: std::net::SocketAddr, number: u64, whole: Rc<Cell<u64>>) {
+    sleep(Duration::from_millis(socket::random() % 500)).await;
+    let options = TcpOptions { connect_timeout: Duration::from_secs(120), ..TcpOptions::default() };
+    let stream = TcpStream::connect(remote, None, options).await.expect("the server listens");
+    let message: Vec<u8> = (0..1 + socket::random() % 20_000).map(|index| (index + number) as u8).collect();
+    match number % 3 {
+        0 => {
+            echo(&stream, &message).await;
+            stream.shutdown();
+            assert_eq!(stream.read(&mut [0; 8]).await.expect("the server ends in order"), 0);
+            whole.set(whole.get() + 1);
+        }
+        1 => {
+            stream.write_all(&message).await.expect("the server reads");
+            stream.abort();
+        }
+        _ => {
+            stream.write_all(&message).await.expect("the server reads");
+            let _some = stream.read(&mut [0; 1]).await.expect("the server answers");
+        }
+    }
 }
 
 #[test]
@@ -256,7 +309,7 @@ async fn fill(remote: std::net::SocketAddr, filled: Rc<Cell<usize>>) {
 #[test]
 fn a_reader_that_wakes_up_after_a_stall_gets_every_byte() {
     let len = 4 * MIB;
-    let mut pair = HostPair::new(9, slow_link(FaultPlan::ROUGH));
+    let mut pair = HostPair::new(9, slow_link(LinkFaults::ROUGH));
     let remote = pair.server_socket(Address::V6, PORT);
     let pattern = Pattern::new(9);
     let sent = pattern.clone();
@@ -291,7 +344,7 @@ fn a_narrow_hop_teaches_both_hosts_the_path_mtu() {
 
 /// An upload of ten mebibytes that `disturb` meets 20 ms after its begin.
 fn disturbed(seed: u64, disturb: impl FnOnce(&mut HostPair)) {
-    let mut pair = HostPair::new(seed, slow_link(FaultPlan::NONE));
+    let mut pair = HostPair::new(seed, slow_link(LinkFaults::NONE));
     let remote = pair.server_socket(Address::V4, PORT);
     let pattern = Pattern::new(seed);
     let (sent, received) = (pattern.clone(), Rc::new(Cell::new(0)));
@@ -316,10 +369,10 @@ fn disturbed(seed: u64, disturb: impl FnOnce(&mut HostPair)) {
 #[test]
 fn an_outage_of_the_link_delays_the_bytes_and_loses_none() {
     disturbed(7, |pair| {
-        let down = FaultPlan { loss_ppm: 1_000_000, ..FaultPlan::NONE };
+        let down = LinkFaults { loss_ppm: 1_000_000, ..LinkFaults::NONE };
         pair.network.set_link("server", &slow_link(down));
         pair.network.run_for(Duration::from_secs(20));
-        pair.network.set_link("server", &slow_link(FaultPlan::NONE));
+        pair.network.set_link("server", &slow_link(LinkFaults::NONE));
     });
 }
 

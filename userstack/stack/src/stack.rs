@@ -108,7 +108,13 @@ impl Stack {
 
     /// Somebody on the link announced that `address` is at `mac`, in a frame that the kernel got (gratuitous ARP, an
     /// unsolicited advertisement). Moves a neighbour that is in use, never makes one.
-    pub fn neighbour_announced(&mut self, interface: InterfaceId, address: IpAddr, mac: [u8; 6], now: Instant) {
+    pub fn neighbour_announced(
+        &mut self,
+        interface: InterfaceId,
+        address: IpAddr,
+        mac: [u8; 6],
+        now: Instant,
+    ) {
         self.output.claim(interface, address, mac, Claim::Notice { overrides: true }, now);
     }
 

@@ -9,13 +9,14 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
-use xds::ads::{Acknowledgement, DeltaStream, Snapshot, StateOfTheWorldStream, StreamError};
+use xds::ads::{Acknowledgement, DeltaStream, StateOfTheWorldStream, StreamError};
 use xds::convert::Audience;
 use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use xds::envoy::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use xds::envoy::{core, protobuf};
+use xds::snapshot::Snapshot;
 
 use super::Shared;
 use crate::publish::{View, ViewKey};

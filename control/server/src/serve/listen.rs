@@ -19,9 +19,11 @@ use super::ads::Ads;
 use super::node::Node;
 use super::operator::Operator;
 
-/// A request to apply a whole directory; ADS requests and reports are far smaller.
+/// A request to apply a whole directory.
 const MAX_REQUEST_BYTES: usize = 64 << 20;
-const MAX_STREAM_MESSAGE_BYTES: usize = 4 << 20;
+/// An ADS request with as many names as a stream may have.
+const MAX_DISCOVERY_BYTES: usize = 4 << 20;
+const MAX_REPORT_BYTES: usize = 1 << 20;
 /// Streams of one connection: an operator's tool and a node need a few.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// A peer that vanished without a word is noticed within half a minute.
@@ -115,9 +117,7 @@ fn router(shared: &Shared) -> Router {
         )
         .add_service(
             AggregatedDiscoveryServiceServer::new(Ads(shared.clone()))
-                .max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES),
+                .max_decoding_message_size(MAX_DISCOVERY_BYTES),
         )
-        .add_service(
-            NodeServer::new(Node(shared.clone())).max_decoding_message_size(MAX_STREAM_MESSAGE_BYTES),
-        )
+        .add_service(NodeServer::new(Node(shared.clone())).max_decoding_message_size(MAX_REPORT_BYTES))
 }

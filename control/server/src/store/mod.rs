@@ -4,6 +4,8 @@
 
 mod embedded;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -32,12 +32,15 @@ impl Mesh {
     }
 
     pub async fn start_on(store: Arc<dyn Store>) -> Mesh {
+        Mesh::start_at("127.0.0.1:0".parse().unwrap(), store).await
+    }
+
+    pub async fn start_at(listen: SocketAddr, store: Arc<dyn Store>) -> Mesh {
         let prefixes = ServicePrefixes {
             v4: Some("10.96.0.0/16".parse().unwrap()),
             v6: Some("fd00:10:96::/112".parse().unwrap()),
         };
-        let options =
-            Options { listen: "127.0.0.1:0".parse().unwrap(), unix: None, insecure: false, prefixes };
+        let options = Options { listen, unix: None, insecure: false, prefixes };
         let (end, ended) = oneshot::channel::<()>();
         let (told, address) = oneshot::channel();
         let server = tokio::spawn(async move {
@@ -90,27 +93,37 @@ impl Mesh {
 pub struct DataPlane {
     pub tables: mpsc::UnboundedReceiver<model::table::Table>,
     pub reports: watch::Sender<NodeReport>,
-    task: JoinHandle<()>,
+    /// Dropped with this, which ends the thread.
+    _end: oneshot::Sender<()>,
 }
 
 impl DataPlane {
     pub fn start(
         address: SocketAddr,
         node: &str,
-        accept: impl Fn(&model::table::Table) -> Result<(), String> + Send + Sync + 'static,
+        accept: impl Fn(&model::table::Table) -> Result<(), String> + Send + 'static,
     ) -> DataPlane {
         let (sender, tables) = mpsc::unbounded_channel();
         let (reports, state) = watch::channel(NodeReport::default());
         let node = node.to_owned();
-        let task = tokio::spawn(async move {
-            let on_table = |table: model::table::Table| {
+        let (end, ended) = oneshot::channel::<()>();
+        // As in ringwayd: one thread of its own.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let on_table = async |table: model::table::Table| {
                 let accepted = accept(&table);
                 drop(sender.send(table));
                 accepted
             };
-            xds::node::run(&address.to_string(), &node, on_table, state).await.unwrap();
+            let address = address.to_string();
+            runtime.block_on(async {
+                tokio::select! {
+                    ran = xds::node::run(&address, &node, on_table, state) => drop(ran.unwrap()),
+                    _ = ended => {}
+                }
+            });
         });
-        DataPlane { tables, reports, task }
+        DataPlane { tables, reports, _end: end }
     }
 
     /// The next table for which `wanted` holds.
@@ -125,12 +138,6 @@ impl DataPlane {
         })
         .await
         .expect("the table arrives")
-    }
-}
-
-impl Drop for DataPlane {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

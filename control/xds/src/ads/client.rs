@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use model::table::Table;
 
-use super::{MAX_NAMES, ResourceType, WILDCARD};
+use super::stream::{MAX_NAMES, WILDCARD};
 use crate::convert::{Assembly, Missing};
 use crate::envoy::core;
 use crate::envoy::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::envoy::rpc;
+use crate::snapshot::ResourceType;
 
 /// gRPC's INVALID_ARGUMENT, the code of a refusal.
 const INVALID_ARGUMENT: i32 = 3;
@@ -96,7 +97,8 @@ impl AdsClient {
             decoded.push(Assembly::decode(kind, &resource.name, body).map_err(|e| e.to_string())?);
         }
         let subscription = self.subscription(kind);
-        if subscription.versions.len() + decoded.len() > MAX_NAMES {
+        let new = response.resources.iter().filter(|one| !subscription.versions.contains_key(&one.name));
+        if subscription.versions.len() + new.count() > MAX_NAMES {
             return Err(format!("{kind}: more than {MAX_NAMES} resources"));
         }
         for resource in &response.resources {

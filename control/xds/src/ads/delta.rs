@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{
-    Acknowledgement, InFlight, RESPONSE_BYTES, Resource, ResourceType, Snapshot, StreamError, WILDCARD,
-    check_names, control_plane, settle,
+use super::stream::{
+    Acknowledgement, InFlight, MAX_NAMES, RESPONSE_BYTES, StreamError, WILDCARD, check_names, control_plane,
+    must_wait, settle,
 };
 use crate::envoy::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use crate::snapshot::{Resource, ResourceType, Snapshot};
 
 /// New and changed resources go out in this order.
 const MAKE: [ResourceType; 4] =
@@ -76,10 +77,19 @@ impl DeltaStream {
     /// The next response to send, if there is one now.
     pub fn poll_response(&mut self) -> Option<DeltaDiscoveryResponse> {
         let snapshot = self.snapshot.clone()?;
+        let mut held = Vec::new();
         for kind in MAKE {
-            if let Some(poll) = self.poll(kind, |subscription| subscription.news(kind, &snapshot)) {
-                return poll;
+            if must_wait(kind, &held) {
+                continue;
             }
+            match self.poll(kind, |subscription| subscription.news(kind, &snapshot)) {
+                Some(Some(response)) => return Some(response),
+                Some(None) => held.push(kind),
+                None => {}
+            }
+        }
+        if !held.is_empty() {
+            return None;
         }
         // A client that refused something still works with what it had.
         if !self.subscriptions.values().any(|subscription| subscription.refused) {
@@ -130,7 +140,7 @@ impl Subscription {
     /// The first request of a type: no names means all, and the client says what it holds from an earlier stream.
     fn start(&mut self, kind: ResourceType, request: &DeltaDiscoveryRequest) -> Result<(), StreamError> {
         self.wildcard = kind.has_wildcard() && request.resource_names_subscribe.is_empty();
-        if request.initial_resource_versions.len() > super::MAX_NAMES {
+        if request.initial_resource_versions.len() > MAX_NAMES {
             return Err(StreamError::TooManyNames(kind));
         }
         for (name, version) in &request.initial_resource_versions {

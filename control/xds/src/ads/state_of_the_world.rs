@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{
-    Acknowledgement, InFlight, Resource, ResourceType, Snapshot, StreamError, WILDCARD, check_names,
-    control_plane, settle,
+use super::stream::{
+    Acknowledgement, InFlight, StreamError, WILDCARD, check_names, control_plane, must_wait, settle,
 };
 use crate::envoy::discovery::{DiscoveryRequest, DiscoveryResponse};
+use crate::snapshot::{Resource, ResourceType, Snapshot};
 
 type Resources = BTreeMap<String, Arc<Resource>>;
 
@@ -59,14 +59,19 @@ impl StateOfTheWorldStream {
     pub fn poll_response(&mut self) -> Option<DiscoveryResponse> {
         let snapshot = self.snapshot.clone()?;
         for stage in [Stage::Make, Stage::Break] {
+            let mut held = Vec::new();
             for kind in ResourceType::ALL {
+                if must_wait(kind, &held) {
+                    continue;
+                }
                 let Some(subscription) = self.subscriptions.get_mut(&kind) else { continue };
                 let due = subscription.due(kind, &snapshot, stage);
                 if due == subscription.told && !subscription.answer_due {
                     continue;
                 }
                 if subscription.in_flight.is_some() {
-                    return None;
+                    held.push(kind);
+                    continue;
                 }
                 self.responses += 1;
                 return Some(subscription.respond(kind, due, snapshot.version, self.responses));

@@ -14,6 +14,7 @@ use crate::envoy::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use crate::envoy::rpc;
+use crate::snapshot::{ResourceType, Snapshot};
 
 /// One HTTP listener, routed to `clusters` with one endpoint each.
 fn table(version: u64, clusters: &[&str]) -> Table {
@@ -258,6 +259,32 @@ fn a_large_publication_goes_out_in_parts() {
     }
     assert_eq!(subscriber, names.len());
     assert!(parts > 1);
+}
+
+/// Envoy's way: it answers clusters only when it has the endpoints of all that it was sent.
+#[test]
+fn endpoints_go_out_while_clusters_wait_for_their_answer_and_routes_do_not() {
+    let mut server = DeltaStream::default();
+    let ask = |server: &mut DeltaStream, kind: ResourceType, names: &[&str], nonce: &str| {
+        let request = DeltaDiscoveryRequest {
+            type_url: kind.type_url(),
+            resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+            response_nonce: nonce.to_owned(),
+            ..Default::default()
+        };
+        server.handle_request(request).unwrap();
+    };
+    server.handle_snapshot(snapshot(&table(1, &["a"])));
+    ask(&mut server, ResourceType::Cluster, &["*"], "");
+    let clusters = server.poll_response().unwrap();
+    server.handle_snapshot(snapshot(&table(2, &["a", "b"])));
+    ask(&mut server, ResourceType::Endpoints, &["a"], "");
+    ask(&mut server, ResourceType::Routes, &["web"], "");
+    assert_eq!(server.poll_response().unwrap().type_url, ResourceType::Endpoints.type_url());
+    assert!(server.poll_response().is_none(), "routes use cluster b, which has not been sent");
+    ask(&mut server, ResourceType::Cluster, &[], &clusters.nonce);
+    assert_eq!(server.poll_response().unwrap().type_url, ResourceType::Cluster.type_url());
+    assert_eq!(server.poll_response().unwrap().type_url, ResourceType::Routes.type_url());
 }
 
 #[test]

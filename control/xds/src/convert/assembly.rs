@@ -8,8 +8,8 @@ use model::table::{Cluster, Endpoint, HttpAction, Listener, Protocol, RouteTable
 
 use super::error::{ConvertError, FieldError};
 use super::{cluster, endpoints, listener, routes, source_classes, wire};
-use crate::ads::ResourceType;
 use crate::envoy::protobuf::Any;
+use crate::snapshot::ResourceType;
 
 /// A resource in the model's words.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::table::{Balance, Cluster, HealthCheck, Probe, UpstreamProtocol};
 
-use super::Audience;
+use super::audience::Audience;
 use super::error::FieldError;
 use super::wire;
 use crate::envoy::cluster::{self as proto, cluster as part};

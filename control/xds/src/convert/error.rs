@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ads::ResourceType;
+use crate::snapshot::ResourceType;
 
 /// Names resource and field; what a NACK carries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use model::table::{Listener, Protocol, WeightedCluster};
 
 use super::error::FieldError;
-use super::routes::{INVALID_BACKEND, NO_WEIGHT};
 use super::wire;
-use crate::ads::Resource;
+use super::wire::{INVALID_BACKEND, NO_WEIGHT};
 use crate::envoy::core::socket_address;
 use crate::envoy::http::{self, http_connection_manager as hcm, http_filter};
 use crate::envoy::listener::{self as proto, filter, listener_filter};
@@ -17,6 +16,7 @@ use crate::envoy::xds_core::TypedExtensionConfig;
 use crate::envoy::xds_matcher::{Matcher, matcher};
 use crate::envoy::{protobuf, router};
 use crate::proto::mesh::{ListenerMetadata, WeightedBackend};
+use crate::snapshot::Resource;
 
 // Envoy finds filters by the type of their configuration; these names are the well-known ones.
 const HTTP_FILTER: &str = "envoy.filters.network.http_connection_manager";

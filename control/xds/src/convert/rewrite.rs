@@ -6,7 +6,7 @@
 use model::table::{PathMatch, PathRewrite};
 
 use super::error::FieldError;
-use super::routes::encode_regex;
+use super::wire::encode_regex;
 use crate::envoy::string_matcher::RegexMatchAndSubstitute;
 
 /// The whole path; Envoy keeps the query out of it.

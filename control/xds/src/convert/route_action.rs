@@ -6,11 +6,11 @@ use model::table::{
     HeaderEdit, HttpAction, HttpFilter, HttpMatch, HttpRoute, Redirect, Timeouts, WeightedCluster,
 };
 
-use super::Audience;
+use super::audience::Audience;
 use super::error::FieldError;
 use super::rewrite::{self, EnvoyRewrite};
-use super::routes::{INVALID_BACKEND, NO_WEIGHT};
 use super::wire;
+use super::wire::{INVALID_BACKEND, NO_WEIGHT};
 use crate::envoy::core::{self, data_source, header_value_option::HeaderAppendAction};
 use crate::envoy::route::{
     self as proto, redirect_action as redirect, route::Action, route_action, weighted_cluster,

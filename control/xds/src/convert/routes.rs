@@ -2,21 +2,15 @@
 
 use model::table::{HttpMatch, HttpRoute, PathMatch, RouteTable, ValueMatch, ValuePattern, VirtualHost};
 
-use super::Audience;
+use super::audience::Audience;
 use super::error::FieldError;
 use super::route_action;
+use super::wire::encode_regex;
 use crate::envoy::route::{
     self as proto, header_matcher::HeaderMatchSpecifier,
     query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
 };
-use crate::envoy::string_matcher::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
-
-/// Stands for a backend that does not exist. No cluster has this name, so Envoy answers with the route's
-/// `cluster_not_found_response_code`: 500.
-pub(super) const INVALID_BACKEND: &str = "ringway.mesh/invalid-backend";
-
-/// Stands for "all weights are 0", which Envoy refuses to hear; answers as [`INVALID_BACKEND`] does.
-pub(super) const NO_WEIGHT: &str = "ringway.mesh/no-weight";
+use crate::envoy::string_matcher::{StringMatcher, string_matcher::MatchPattern};
 
 const METHOD_HEADER: &str = ":method";
 
@@ -82,10 +76,6 @@ fn encode_path(path: &PathMatch, audience: Audience) -> PathSpecifier {
         },
         PathMatch::Regex(regex) => PathSpecifier::SafeRegex(encode_regex(regex)),
     }
-}
-
-pub(super) fn encode_regex(regex: &str) -> RegexMatcher {
-    RegexMatcher { regex: regex.to_owned(), ..Default::default() }
 }
 
 fn encode_header(header: &ValueMatch) -> proto::HeaderMatcher {

@@ -9,7 +9,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 use super::{Assembly, Audience, encode_table};
-use crate::ads::{Resource, ResourceType, Snapshot};
+use crate::snapshot::{Resource, ResourceType, Snapshot};
 
 fn assemble(snapshot: &Snapshot) -> Table {
     let mut assembly = Assembly::default();

@@ -1,4 +1,4 @@
-//! The small change of protobuf: wrappers, durations, addresses, `Any`.
+//! The small change of protobuf (wrappers, durations, addresses, `Any`), and names that stand for what has none.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,9 +9,17 @@ use prost::Name;
 use super::error::FieldError;
 use crate::envoy::core::{self, address, config_source, socket_address};
 use crate::envoy::protobuf;
+use crate::envoy::string_matcher::RegexMatcher;
 
 /// Key of our typed metadata on Envoy's resources.
 const METADATA_KEY: &str = "ringway.mesh";
+
+/// Stands for a backend that does not exist. No cluster has this name, so Envoy answers with the route's
+/// `cluster_not_found_response_code`: 500.
+pub(super) const INVALID_BACKEND: &str = "ringway.mesh/invalid-backend";
+
+/// Stands for "all weights are 0", which Envoy refuses to hear; answers as [`INVALID_BACKEND`] does.
+pub(super) const NO_WEIGHT: &str = "ringway.mesh/no-weight";
 
 pub(super) fn pack<M: Name>(message: &M) -> protobuf::Any {
     protobuf::Any { type_url: M::type_url(), value: message.encode_to_vec() }
@@ -117,6 +125,10 @@ pub(super) fn from_socket(address: Option<&core::Address>, path: &str) -> Result
         },
         _ => Err(FieldError::missing(&format!("{path}.port_value"))),
     }
+}
+
+pub(super) fn encode_regex(regex: &str) -> RegexMatcher {
+    RegexMatcher { regex: regex.to_owned(), ..Default::default() }
 }
 
 /// Peers' text in our errors is bounded.

@@ -79,16 +79,21 @@ impl<R: Runtime> Source<R> {
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::H2 { incoming, .. } => Pin::new(incoming).poll_frame(cx),
             Self::H1 { incoming, link } => {
-                // Frames come only by driving the connection, so only that needs the task's waker.
+                // Frames come only by driving the connection. hyper wakes whoever drove last when a frame is taken: that
+                // would be this very task, once a frame for nothing, so it leaves its waker only when it has to wait.
                 let mut quiet = Context::from_waker(Waker::noop());
-                let frame = Pin::new(&mut *incoming).poll_frame(&mut quiet);
-                match (frame, link) {
-                    (Poll::Pending, Some(link)) => {
-                        let _ = link.poll_drive(cx);
-                        Pin::new(incoming).poll_frame(&mut quiet)
+                let mut frame = Pin::new(&mut *incoming).poll_frame(&mut quiet);
+                if let Some(link) = link {
+                    if frame.is_pending() {
+                        let _ = link.poll_drive(&mut quiet);
+                        frame = Pin::new(&mut *incoming).poll_frame(&mut quiet);
                     }
-                    (frame, _) => frame,
+                    if frame.is_pending() {
+                        let _ = link.poll_drive(cx);
+                        frame = Pin::new(incoming).poll_frame(&mut quiet);
+                    }
                 }
+                frame
             }
         }
     }

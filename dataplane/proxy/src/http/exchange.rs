@@ -15,7 +15,7 @@ use model::table::UpstreamProtocol;
 use super::answer;
 use super::body::ResponseBody;
 use super::flight::{Client, Flight, Upgrade};
-use super::message;
+use super::message::{self, Seen};
 use crate::engine::Engine;
 use crate::fault::Fault;
 use crate::runtime::Runtime;
@@ -67,7 +67,8 @@ fn own<R: Runtime>(response: Response<Bytes>, mut flight: Flight<R>) -> Response
 }
 
 async fn respond<R: Runtime>(flight: &mut Flight<R>, head: Parts, body: Incoming) -> Result<Reply<R>, Fault> {
-    message::check(&head)?;
+    let seen = Seen::in_fields(&head.headers);
+    message::check(&head, &seen)?;
     let client = Rc::clone(flight.client());
     let state = client.listener.route(&message::host(&head), &head).ok_or(Fault::NoRoute)?;
     let route = &state.route;
@@ -91,7 +92,8 @@ async fn respond<R: Runtime>(flight: &mut Flight<R>, head: Parts, body: Incoming
     let at = state.backends.draw(engine.runtime.random()).ok_or(Fault::InvalidBackend)?;
     let backend = &state.backends.entries[at];
     flight.assign(&backend.series);
-    forward(flight, Forwarding { state: &state, backend, filters: &backends[at].filters }, head, body).await
+    forward(flight, Forwarding { state: &state, backend, filters: &backends[at].filters, seen }, head, body)
+        .await
 }
 
 /// Which way a request goes.
@@ -100,6 +102,13 @@ struct Forwarding<'a, R: Runtime> {
     backend: &'a Backend<R>,
     /// The backend's own, applied before the route's: Envoy's order, in which the route's word is the last.
     filters: &'a Filters,
+    seen: Seen,
+}
+
+impl<'a, R: Runtime> Forwarding<'a, R> {
+    fn filters(&self) -> [&'a Filters; 2] {
+        [self.filters, &self.state.route.filters]
+    }
 }
 
 async fn forward<R: Runtime>(
@@ -115,7 +124,7 @@ async fn forward<R: Runtime>(
     let endpoint = cluster.pick(&engine.runtime).ok_or(Fault::NoEndpoint)?;
     flight.board(Rc::clone(&endpoint));
     let from = Origins { version: head.version, method_is_head: head.method == Method::HEAD };
-    let upgrade = translate_request(&mut head, &client, cluster, [way.filters, &route.filters])?;
+    let upgrade = translate_request(&mut head, &client, cluster, &way)?;
     let body = request_body(engine, flight, body, &mut head);
     let upstream =
         Upstream { runtime: &engine.runtime, limits: &engine.config.limits, cluster, endpoint: &endpoint };
@@ -127,7 +136,7 @@ async fn forward<R: Runtime>(
         theirs.unwrap_or(fault)
     })?;
     let (mut head, body) = response.into_parts();
-    let granted = translate_response(&mut head, from, [way.filters, &route.filters]);
+    let granted = translate_response(&mut head, from, way.filters());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Reply::Relayed { head, body, carrier, deadline });
     }
@@ -143,15 +152,14 @@ fn translate_request<R: Runtime>(
     head: &mut Parts,
     client: &Client<R>,
     cluster: &Cluster<R>,
-    filters: [&Filters; 2],
+    way: &Forwarding<'_, R>,
 ) -> Result<Option<HeaderValue>, Fault> {
-    let hop = message::strip_hop(&mut head.headers);
-    // hyper answers 100 Continue itself when the body is first read, which is once the backend takes it.
-    head.headers.remove(header::EXPECT);
+    let mut seen = way.seen;
+    let hop = message::strip_hop(&mut head.headers, &mut seen);
     let random = || [client.engine.runtime.random(), client.engine.runtime.random()];
-    message::add_forwarded(&mut head.headers, &client.address, random);
+    message::add_forwarded(&mut head.headers, &seen, &client.address, random);
     let mut hostname: Option<&Hostname> = None;
-    for filters in filters {
+    for filters in way.filters() {
         for edit in &filters.request {
             edit.apply(&mut head.headers);
         }
@@ -213,7 +221,8 @@ fn translate_response(
     from: Origins,
     filters: [&Filters; 2],
 ) -> Option<HeaderValue> {
-    let hop = message::strip_hop(&mut head.headers);
+    let mut seen = Seen::in_fields(&head.headers);
+    let hop = message::strip_hop(&mut head.headers, &mut seen);
     edit_response(&mut head.headers, filters);
     // hyper's server writes HTTP/1.1 or what the client speaks, never what the backend spoke.
     head.version = if from.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };

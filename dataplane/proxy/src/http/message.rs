@@ -14,8 +14,10 @@ pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+const HOP_FIELDS: usize = 6;
+
 /// Fields of one hop (RFC 9110, section 7.6.1), beside those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 6] = [
+static HOP_BY_HOP: [HeaderName; HOP_FIELDS] = [
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -24,15 +26,52 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// Which of the fields that need work a message has. One pass over a few names costs less than a lookup for each.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Seen {
+    connection: bool,
+    /// By position in [`HOP_BY_HOP`].
+    hop: [bool; HOP_FIELDS],
+    expect: bool,
+    forwarded_for: bool,
+    request_id: bool,
+}
+
+impl Seen {
+    pub fn in_fields(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            if *name == header::CONNECTION {
+                seen.connection = true;
+            } else if *name == header::EXPECT {
+                seen.expect = true;
+            } else if *name == X_FORWARDED_FOR {
+                seen.forwarded_for = true;
+            } else if *name == X_REQUEST_ID {
+                seen.request_id = true;
+            } else if let Some(at) = HOP_BY_HOP.iter().position(|hop| hop == name) {
+                seen.hop[at] = true;
+            }
+        }
+        seen
+    }
+
+    fn has_transfer_coding(&self) -> bool {
+        const TRANSFER_ENCODING: usize = 1;
+        debug_assert_eq!(HOP_BY_HOP[TRANSFER_ENCODING], header::TRANSFER_ENCODING);
+        self.hop[TRANSFER_ENCODING]
+    }
+}
+
 /// Refuses what two readers could understand differently. hyper has already refused, with 400: a `Content-Length` that
 /// is no number or differs from another, a transfer coding that does not end in chunked or stands in HTTP/1.0, folded
 /// lines, space before a colon, control bytes in names and values. Where a request has both `Transfer-Encoding` and
 /// `Content-Length` hyper drops the latter and closes the connection after the answer (RFC 9112, section 6.3).
-pub(crate) fn check(head: &Parts) -> Result<(), Fault> {
+pub(crate) fn check(head: &Parts, seen: &Seen) -> Result<(), Fault> {
     if head.method == Method::CONNECT {
         return Err(Fault::Connect);
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if seen.has_transfer_coding() {
         check_transfer_coding(&head.headers)?;
     }
     check_host(head)
@@ -111,32 +150,35 @@ pub(crate) struct Hop {
     pub trailers: bool,
 }
 
-/// Removes the fields of one hop, and those that `Connection` names.
-pub(crate) fn strip_hop(headers: &mut HeaderMap) -> Hop {
+/// Removes the fields of one hop, and those that `Connection` names. `seen` says what is there before and after.
+pub(crate) fn strip_hop(headers: &mut HeaderMap, seen: &mut Seen) -> Hop {
     let mut hop = Hop::default();
-    if let Some(te) = headers.get(header::TE) {
-        hop.trailers = lists(te, "trailers");
+    if seen.hop[0] {
+        hop.trailers = headers.get(header::TE).is_some_and(|te| lists(te, "trailers"));
     }
-    let mut connection = None;
-    if headers.contains_key(header::CONNECTION) {
-        let upgrades = headers.get_all(header::CONNECTION).iter().any(|value| lists(value, "upgrade"));
-        if upgrades {
+    if seen.connection {
+        if headers.get_all(header::CONNECTION).iter().any(|value| lists(value, "upgrade")) {
             // An upgrade to h2c is this hop's, and not offered.
-            let offered = headers.get(header::UPGRADE).filter(|to| !lists(to, "h2c"));
-            hop.upgrade = offered.cloned();
+            hop.upgrade = headers.get(header::UPGRADE).filter(|to| !lists(to, "h2c")).cloned();
         }
-        remove_named(headers);
-        connection = headers.remove(header::CONNECTION);
+        if remove_named(headers) {
+            *seen = Seen::in_fields(headers);
+        }
+        headers.remove(header::CONNECTION);
     }
-    drop(connection);
-    for name in &HOP_BY_HOP {
+    for (name, _) in HOP_BY_HOP.iter().zip(seen.hop).filter(|(_, is_there)| *is_there) {
         headers.remove(name);
+    }
+    if seen.expect {
+        // hyper answers 100 Continue itself when the body is first read, which is once the backend takes it.
+        headers.remove(header::EXPECT);
     }
     hop
 }
 
-/// Removes what `Connection` names. `close`, `keep-alive`, `te` and `upgrade` stand in most and are dealt with anyway.
-fn remove_named(headers: &mut HeaderMap) {
+/// Removes what `Connection` names, and says whether there was anything. `close`, `keep-alive`, `te` and `upgrade` stand
+/// in most and are dealt with anyway.
+fn remove_named(headers: &mut HeaderMap) -> bool {
     let names = |value: &HeaderValue| -> Vec<HeaderName> {
         let Ok(text) = value.to_str() else { return Vec::new() };
         let tokens = text.split(',').map(str::trim);
@@ -148,12 +190,13 @@ fn remove_named(headers: &mut HeaderMap) {
         unusual.filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect()
     };
     let named: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(names).collect();
-    for name in named {
+    for name in &named {
         // What frames the message and names its host is no option of a connection (RFC 9110, section 7.6.1).
-        if name != header::HOST && name != header::CONTENT_LENGTH {
+        if *name != header::HOST && *name != header::CONTENT_LENGTH {
             headers.remove(name);
         }
     }
+    !named.is_empty()
 }
 
 /// Whether a comma-separated list has `token`; parameters after a semicolon do not count.
@@ -168,16 +211,14 @@ fn lists(value: &HeaderValue, token: &str) -> bool {
 /// Adds what the backend wants to know of the client.
 pub(crate) fn add_forwarded(
     headers: &mut HeaderMap,
+    seen: &Seen,
     client: &HeaderValue,
     random: impl FnOnce() -> [u64; 2],
 ) {
-    let chain = match headers.get(&X_FORWARDED_FOR) {
-        None => client.clone(),
-        Some(_) => extend_chain(headers, client),
-    };
+    let chain = if seen.forwarded_for { extend_chain(headers, client) } else { client.clone() };
     headers.insert(X_FORWARDED_FOR, chain);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if !headers.contains_key(&X_REQUEST_ID) {
+    if !seen.request_id {
         headers.insert(X_REQUEST_ID, request_id(random()));
     }
 }
@@ -283,38 +324,53 @@ mod tests {
         builder.body(()).unwrap().into_parts().0
     }
 
+    fn checked(head: &Parts) -> Result<(), Fault> {
+        check(head, &Seen::in_fields(&head.headers))
+    }
+
+    fn stripped(headers: &mut HeaderMap) -> Hop {
+        let mut seen = Seen::in_fields(headers);
+        strip_hop(headers, &mut seen)
+    }
+
+    fn forward(headers: &mut HeaderMap, client: &HeaderValue, random: impl FnOnce() -> [u64; 2]) {
+        let seen = Seen::in_fields(headers);
+        add_forwarded(headers, &seen, client, random);
+    }
+
     #[test]
     fn a_host_is_needed_once_and_must_be_one() {
-        assert_eq!(check(&head("/", &[("host", "a.example:80")])), Ok(()));
-        assert_eq!(check(&head("/", &[])), Err(Fault::BadHost));
-        assert_eq!(check(&head("/", &[("host", "a"), ("host", "a")])), Err(Fault::BadHost));
+        assert_eq!(checked(&head("/", &[("host", "a.example:80")])), Ok(()));
+        assert_eq!(checked(&head("/", &[])), Err(Fault::BadHost));
+        assert_eq!(checked(&head("/", &[("host", "a"), ("host", "a")])), Err(Fault::BadHost));
         for bad in ["a/b", "user@a", "a b", "", "a,b\\"] {
-            assert_eq!(check(&head("/", &[("host", bad)])), Err(Fault::BadHost), "{bad:?}");
+            assert_eq!(checked(&head("/", &[("host", bad)])), Err(Fault::BadHost), "{bad:?}");
         }
         let mut old = head("/", &[]);
         old.version = Version::HTTP_10;
-        assert_eq!(check(&old), Ok(()));
+        assert_eq!(checked(&old), Ok(()));
     }
 
     #[test]
     fn a_target_that_names_another_host_is_refused() {
-        assert_eq!(check(&head("http://a.example/", &[("host", "A.example")])), Ok(()));
-        assert_eq!(check(&head("http://a.example/", &[("host", "b.example")])), Err(Fault::HostMismatch));
+        assert_eq!(checked(&head("http://a.example/", &[("host", "A.example")])), Ok(()));
+        assert_eq!(checked(&head("http://a.example/", &[("host", "b.example")])), Err(Fault::HostMismatch));
         let mut two = head("http://a.example/", &[]);
-        assert_eq!(check(&two), Err(Fault::BadHost), "HTTP/1.1 needs Host beside an absolute target too");
+        assert_eq!(checked(&two), Err(Fault::BadHost), "HTTP/1.1 needs Host beside an absolute target too");
         two.version = Version::HTTP_2;
-        assert_eq!(check(&two), Ok(()));
+        assert_eq!(checked(&two), Ok(()));
     }
 
     #[test]
     fn only_chunked_alone_is_a_transfer_coding() {
-        let with = |coding: &'static str| check(&head("/", &[("host", "a"), ("transfer-encoding", coding)]));
+        let with =
+            |coding: &'static str| checked(&head("/", &[("host", "a"), ("transfer-encoding", coding)]));
         assert_eq!(with("Chunked"), Ok(()));
         assert_eq!(with("gzip, chunked"), Err(Fault::TransferCoding));
         assert_eq!(with("chunked, chunked"), Err(Fault::TransferCoding));
         let twice =
             head("/", &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]);
-        assert_eq!(check(&twice), Err(Fault::TransferCoding));
+        assert_eq!(checked(&twice), Err(Fault::TransferCoding));
     }
 
     #[test]
@@ -344,7 +400,7 @@ mod tests {
                 ("x-kept", "1"),
             ],
         );
-        let hop = strip_hop(&mut parts.headers);
+        let hop = stripped(&mut parts.headers);
         assert_eq!(hop.upgrade.unwrap(), "websocket");
         assert!(hop.trailers);
         let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
@@ -358,10 +414,10 @@ mod tests {
             "/",
             &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "x")],
         );
-        assert!(strip_hop(&mut parts.headers).upgrade.is_none());
+        assert!(stripped(&mut parts.headers).upgrade.is_none());
         assert!(parts.headers.is_empty());
         let mut parts = head("/", &[("upgrade", "websocket")]);
-        assert!(strip_hop(&mut parts.headers).upgrade.is_none());
+        assert!(stripped(&mut parts.headers).upgrade.is_none());
     }
 
     #[test]
@@ -371,11 +427,11 @@ mod tests {
             "/",
             &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("x-forwarded-proto", "https")],
         );
-        add_forwarded(&mut parts.headers, &client, || [u64::MAX, 0]);
+        forward(&mut parts.headers, &client, || [u64::MAX, 0]);
         assert_eq!(parts.headers[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(parts.headers[X_FORWARDED_PROTO], "http");
         assert_eq!(parts.headers[X_REQUEST_ID], "ffffffff-ffff-4fff-8000-000000000000");
-        add_forwarded(&mut parts.headers, &client, || unreachable!("it has one"));
+        forward(&mut parts.headers, &client, || unreachable!("it has one"));
         assert_eq!(parts.headers[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2, 10.0.0.9, 10.0.0.9");
     }
 

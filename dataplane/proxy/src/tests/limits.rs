@@ -177,3 +177,17 @@ fn a_client_learns_how_many_streams_it_may_open() {
         assert_eq!(connection.current_max_send_streams(), 7);
     });
 }
+
+/// Issue 2 allows 2 KiB before the first byte, for the stack's part too.
+#[test]
+fn a_connection_that_has_said_nothing_is_small() {
+    run(|world| async move {
+        world.serve(simple(BACKEND));
+        let engine = std::rc::Rc::clone(&world.proxy.0);
+        let listener = std::rc::Rc::clone(&engine.listeners()["l"]);
+        let ticket = listener.gate.ticket();
+        let io = TokioIo::new(world.dial(GATE));
+        let task = crate::http::serve(engine, listener, ticket, io, address("192.0.2.7:1"));
+        assert!(size_of_val(&task) <= 768, "{} bytes", size_of_val(&task));
+    });
+}

@@ -76,11 +76,20 @@ impl<R: Runtime> H1<R> {
             let mut response = pin!(self.sender.try_send_request(request));
             let (connection, ended) = (&mut self.connection, &mut self.ended);
             poll_fn(|cx| {
-                // The response can only come by driving the connection, so only that needs the task's waker.
-                if !*ended {
-                    *ended = connection.poll_without_shutdown(cx).is_ready();
+                let mut answer = Poll::Pending;
+                // The response can only come by driving the connection. hyper wakes whoever drove last when the first
+                // of the body is taken: that would be this very task, once a response for nothing, so it leaves its
+                // waker only when it has to wait.
+                for waker in [Waker::noop(), cx.waker()] {
+                    if answer.is_pending() {
+                        if !*ended {
+                            *ended =
+                                connection.poll_without_shutdown(&mut Context::from_waker(waker)).is_ready();
+                        }
+                        answer = response.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    }
                 }
-                response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                answer
             })
             .await
         };

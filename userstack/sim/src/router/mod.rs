@@ -35,6 +35,12 @@ struct Port {
     mtu: u16,
 }
 
+impl Port {
+    fn names(&self) -> neighbour::Names<'_> {
+        neighbour::Names { mac: self.mac, addresses: &self.addresses }
+    }
+}
+
 /// Forwards IPv4 and IPv6 between its ports.
 #[derive(Debug, Default)]
 pub struct Router {
@@ -89,9 +95,9 @@ impl Router {
     fn on_packet(&mut self, port: usize, mut packet: Packet) {
         self.counters.received += 1;
         let Some(frame) = packet.frame_mut(0) else { return };
-        if self.on_neighbour(port, frame.bytes()) {
+        if let Some(heard) = neighbour::hear(self.ports[port].names(), frame.bytes()) {
             self.counters.neighbours += 1;
-            return;
+            return self.on_heard(port, heard);
         }
         let len = packet.len();
         let Some(frame) = packet.frame_mut(0) else { return };
@@ -115,6 +121,24 @@ impl Router {
                 self.ask_for(next_hop);
             }
             Decision::Drop => self.counters.dropped += 1,
+        }
+    }
+
+    fn on_heard(&mut self, port: usize, heard: neighbour::Heard) {
+        if let Some((address, mac)) = heard.learned {
+            self.set_neighbour(address, port, mac);
+        }
+        if let Some(answer) = heard.answer {
+            let _lost = self.ports[port].end.transmit_one(packet_of(&[&answer]));
+        }
+    }
+
+    /// Asks on every port: the router does not keep the prefixes of its links.
+    fn ask_for(&self, address: IpAddr) {
+        for port in &self.ports {
+            if let Some(question) = neighbour::question(port.names(), address) {
+                let _lost = port.end.transmit_one(packet_of(&[&question]));
+            }
         }
     }
 

@@ -3,8 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Router;
-use crate::end::packet_of;
 use crate::wire::{self, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV6, IPV6_BYTES, Mac, PROTOCOL_ICMPV6};
 
 const ARP_REQUEST: u16 = 1;
@@ -18,87 +16,78 @@ const ADVERTISEMENT_FLAGS: u8 = 0xe0;
 /// Type, code, checksum, reserved, target.
 const ND_BYTES: usize = 24;
 
-impl Router {
-    /// Whether the packet was ARP or NDP.
-    pub(super) fn on_neighbour(&mut self, port: usize, bytes: &[u8]) -> bool {
-        if wire::ethertype(bytes) == ETHERTYPE_ARP {
-            self.on_arp(port, bytes);
-            return true;
-        }
-        let icmp = ETHERNET_BYTES + IPV6_BYTES;
-        let is_nd = wire::ethertype(bytes) == ETHERTYPE_IPV6
-            && bytes.get(20) == Some(&PROTOCOL_ICMPV6)
-            && bytes.get(icmp).is_some_and(|kind| (133..=137).contains(kind));
-        if is_nd {
-            self.on_nd(port, bytes, icmp);
-        }
-        is_nd
-    }
+/// What a port is called by its neighbours.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Names<'a> {
+    pub(super) mac: Mac,
+    pub(super) addresses: &'a [IpAddr],
+}
 
-    fn on_arp(&mut self, port: usize, bytes: &[u8]) {
-        let (Some(sender), Some(target), Some(mac)) =
-            (wire::ipv4_at(bytes, 28), wire::ipv4_at(bytes, 38), mac_at(bytes, 22))
-        else {
-            return;
-        };
-        if !sender.is_unspecified() {
-            self.set_neighbour(sender.into(), port, mac);
-        }
-        let ours = &self.ports[port];
-        if wire::u16_at(bytes, 20) == ARP_REQUEST && ours.addresses.contains(&target.into()) {
-            let reply = arp(ARP_REPLY, (ours.mac, target), (mac, sender));
-            let _lost = ours.end.transmit_one(packet_of(&[&reply]));
-        }
-    }
+/// What a packet of ARP or NDP said.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) learned: Option<(IpAddr, Mac)>,
+    pub(super) answer: Option<Vec<u8>>,
+}
 
-    fn on_nd(&mut self, port: usize, bytes: &[u8], icmp: usize) {
-        let (Some(source), Some(target)) = (wire::ipv6_at(bytes, 22), wire::ipv6_at(bytes, icmp + 8)) else {
-            return;
-        };
-        let option =
-            |kind| (bytes.get(icmp + ND_BYTES) == Some(&kind)).then(|| mac_at(bytes, icmp + ND_BYTES + 2));
-        match bytes[icmp] {
-            SOLICITATION => {
-                if let Some(Some(mac)) = option(OPTION_SOURCE_MAC) {
-                    self.set_neighbour(source.into(), port, mac);
-                }
-                self.advertise(port, source, target, bytes);
-            }
-            ADVERTISEMENT => {
-                if let Some(Some(mac)) = option(OPTION_TARGET_MAC) {
-                    self.set_neighbour(target.into(), port, mac);
-                }
-            }
-            _ => {}
-        }
+/// `None`: the packet is neither ARP nor NDP.
+pub(super) fn hear(ours: Names<'_>, bytes: &[u8]) -> Option<Heard> {
+    if wire::ethertype(bytes) == ETHERTYPE_ARP {
+        return Some(hear_arp(ours, bytes).unwrap_or_default());
     }
+    let icmp = ETHERNET_BYTES + IPV6_BYTES;
+    let is_nd = wire::ethertype(bytes) == ETHERTYPE_IPV6
+        && bytes.get(20) == Some(&PROTOCOL_ICMPV6)
+        && bytes.get(icmp).is_some_and(|kind| (133..=137).contains(kind));
+    is_nd.then(|| hear_nd(ours, bytes, icmp).unwrap_or_default())
+}
 
-    fn advertise(&self, port: usize, source: Ipv6Addr, target: Ipv6Addr, bytes: &[u8]) {
-        let ours = &self.ports[port];
-        let Some(asker) = mac_at(bytes, 6) else { return };
-        if ours.addresses.contains(&target.into()) && !source.is_unspecified() {
-            let body = nd(ADVERTISEMENT, ADVERTISEMENT_FLAGS, target, OPTION_TARGET_MAC, ours.mac);
-            let answer = icmpv6((ours.mac, target), (asker, source), body);
-            let _lost = ours.end.transmit_one(packet_of(&[&answer]));
+fn hear_arp(ours: Names<'_>, bytes: &[u8]) -> Option<Heard> {
+    let (sender, target, mac) = (wire::ipv4_at(bytes, 28)?, wire::ipv4_at(bytes, 38)?, mac_at(bytes, 22)?);
+    let asks_us = wire::u16_at(bytes, 20) == ARP_REQUEST && ours.addresses.contains(&target.into());
+    Some(Heard {
+        learned: (!sender.is_unspecified()).then_some((sender.into(), mac)),
+        answer: asks_us.then(|| arp(ARP_REPLY, (ours.mac, target), (mac, sender))),
+    })
+}
+
+fn hear_nd(ours: Names<'_>, bytes: &[u8], icmp: usize) -> Option<Heard> {
+    let (source, target) = (wire::ipv6_at(bytes, 22)?, wire::ipv6_at(bytes, icmp + 8)?);
+    let option = |kind| {
+        let is_there = bytes.get(icmp + ND_BYTES) == Some(&kind);
+        is_there.then(|| mac_at(bytes, icmp + ND_BYTES + 2)).flatten()
+    };
+    match bytes[icmp] {
+        SOLICITATION => {
+            let asks_us = ours.addresses.contains(&target.into()) && !source.is_unspecified();
+            let asker = mac_at(bytes, 6)?;
+            Some(Heard {
+                learned: option(OPTION_SOURCE_MAC).map(|mac| (source.into(), mac)),
+                answer: asks_us.then(|| advertisement(ours.mac, target, (asker, source))),
+            })
         }
+        ADVERTISEMENT => {
+            Some(Heard { learned: option(OPTION_TARGET_MAC).map(|mac| (target.into(), mac)), answer: None })
+        }
+        _ => None,
     }
+}
 
-    /// Asks on every port: the router does not keep prefixes of its links.
-    pub(super) fn ask_for(&self, address: IpAddr) {
-        for port in &self.ports {
-            let own = port.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
-            let question = match (own, address) {
-                (Some(IpAddr::V4(own)), IpAddr::V4(target)) => {
-                    arp(ARP_REQUEST, (port.mac, *own), ([0xff; 6], target))
-                }
-                (Some(IpAddr::V6(own)), IpAddr::V6(target)) => {
-                    let body = nd(SOLICITATION, 0, target, OPTION_SOURCE_MAC, port.mac);
-                    icmpv6((port.mac, *own), solicited_node(target), body)
-                }
-                _ => continue,
-            };
-            let _lost = port.end.transmit_one(packet_of(&[&question]));
+fn advertisement(mac: Mac, target: Ipv6Addr, asker: (Mac, Ipv6Addr)) -> Vec<u8> {
+    let body = nd(ADVERTISEMENT, ADVERTISEMENT_FLAGS, target, OPTION_TARGET_MAC, mac);
+    icmpv6((mac, target), asker, body)
+}
+
+/// Who has `address`. `None`: we have no address of that family to ask from.
+pub(super) fn question(ours: Names<'_>, address: IpAddr) -> Option<Vec<u8>> {
+    let own = ours.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4())?;
+    match (*own, address) {
+        (IpAddr::V4(own), IpAddr::V4(target)) => Some(arp(ARP_REQUEST, (ours.mac, own), ([0xff; 6], target))),
+        (IpAddr::V6(own), IpAddr::V6(target)) => {
+            let body = nd(SOLICITATION, 0, target, OPTION_SOURCE_MAC, ours.mac);
+            Some(icmpv6((ours.mac, own), solicited_node(target), body))
         }
+        _ => None,
     }
 }
 

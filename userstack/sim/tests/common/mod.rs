@@ -16,7 +16,7 @@ const SEED_VARIABLE: &str = "RINGWAY_SEED";
 
 /// Packets that a replayed seed keeps for its pcapng file.
 const KEPT_PACKETS: usize = 100_000;
-const KEPT_BYTES: usize = 128;
+const KEPT_BYTES: u32 = 128;
 
 /// Seeds to run: `0..count`, or the one that `RINGWAY_SEED` names.
 pub fn seeds(count: u64) -> std::ops::Range<u64> {
@@ -89,7 +89,7 @@ pub fn listen(family: Address, port: u16) -> TcpListener {
 }
 
 /// A link over which ten megabytes take a while, with faults as given.
-pub fn slow_link(faults: sim::FaultPlan) -> LinkConfig {
+pub fn slow_link(faults: sim::LinkFaults) -> LinkConfig {
     LinkConfig {
         bits_per_second: 1_000_000_000,
         delay: Duration::from_micros(200),

@@ -80,3 +80,104 @@ pub(crate) fn translate_quote(
         set_word(datagram, 6, sum);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Contiguous;
+    use crate::wire::{IPV4_BYTES, IPV6_BYTES, UDP_BYTES};
+    use crate::{Chain, ipv6, udp};
+    use proptest::prelude::*;
+
+    /// An IP packet with a datagram, its checksum as `state` says.
+    fn packet(source: SocketAddr, destination: SocketAddr, payload: &[u8], state: u8) -> Contiguous {
+        let len = UDP_BYTES + payload.len();
+        let mut bytes = vec![0; IPV6_BYTES];
+        let protocol = protocol::UDP;
+        match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                bytes.truncate(IPV4_BYTES);
+                let (identification, dont_fragment) = (7, false);
+                ipv4::write(
+                    &mut bytes,
+                    ipv4::Fields {
+                        source,
+                        destination,
+                        protocol,
+                        hops: 9,
+                        ecn: 1,
+                        identification,
+                        dont_fragment,
+                        payload_len: len,
+                    },
+                );
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let fields =
+                    ipv6::Fields { source, destination, protocol, hops: 9, ecn: 1, payload_len: len };
+                ipv6::write(&mut bytes, fields);
+            }
+            _ => panic!("two families"),
+        }
+        let pseudo = Sum::pseudo_header(source.ip(), destination.ip(), protocol, len);
+        let mut datagram = vec![0; UDP_BYTES];
+        set_word(&mut datagram, 0, source.port());
+        set_word(&mut datagram, 2, destination.port());
+        set_word(&mut datagram, 4, len as u16);
+        datagram.extend_from_slice(payload);
+        let mut whole = pseudo;
+        whole.add(&datagram);
+        let field = match state {
+            0 if source.is_ipv4() => 0,
+            1 => pseudo.fold(),
+            _ => whole.udp_checksum(),
+        };
+        set_word(&mut datagram, 6, field);
+        Contiguous::joined(&[&bytes, &datagram])
+    }
+
+    fn parse(packet: &Contiguous) -> (Header, udp::Datagram) {
+        let v4 = packet.bytes()[0] >> 4 == 4;
+        let parse = if v4 { ipv4::parse } else { ipv6::parse };
+        let header = parse(packet.bytes(), 0, packet.total_len()).unwrap();
+        (header, udp::parse(packet, &header, true).unwrap())
+    }
+
+    fn v4() -> impl Strategy<Value = SocketAddr> {
+        (1u8..127, any::<[u8; 3]>(), any::<u16>())
+            .prop_map(|(first, [a, b, c], port)| SocketAddr::new([first, a, b, c].into(), port))
+    }
+
+    fn v6() -> impl Strategy<Value = SocketAddr> {
+        (any::<[u16; 7]>(), any::<u16>()).prop_map(|([a, b, c, d, e, f, g], port)| {
+            SocketAddr::new([0x2001, a, b, c, d, e, f, g].into(), port)
+        })
+    }
+
+    fn ends() -> impl Strategy<Value = [SocketAddr; 4]> {
+        prop_oneof![proptest::array::uniform4(v4()), proptest::array::uniform4(v6())]
+            .prop_filter("distinct ends", |[a, b, c, d]| a.ip() != b.ip() && c.ip() != d.ip())
+    }
+
+    proptest! {
+        /// Whatever the ends and the payload: what leaves reads back with right checksums, a hop less, new ends.
+        #[test]
+        fn a_rewritten_datagram_is_a_good_one(
+            [source, destination, new_source, new_destination] in ends(),
+            payload in proptest::collection::vec(any::<u8>(), 0..64),
+            state in 0u8..3,
+        ) {
+            let mut packet = packet(source, destination, &payload, state);
+            let (header, datagram) = parse(&packet);
+            let leg = Leg::new((source, destination), (new_source, new_destination));
+            apply(packet.bytes_mut(), &header, datagram.checksum, UDP_BYTES + payload.len(), &leg);
+            let (header, datagram) = parse(&packet);
+            prop_assert_eq!((datagram.source, datagram.destination), (new_source, new_destination));
+            prop_assert_eq!((header.hops, header.ecn), (8, 1));
+            let absent = matches!(datagram.checksum, Checksum::Absent);
+            prop_assert_eq!(absent, state == 0 && source.is_ipv4());
+            prop_assert!(absent || matches!(datagram.checksum, Checksum::Correct(_)));
+            prop_assert_eq!(&packet.bytes()[datagram.payload..datagram.end], &payload[..]);
+        }
+    }
+}

@@ -23,7 +23,7 @@ use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::sequence::Seq;
 use super::tuple::Tuple;
-use super::{ListenerKey, TcpError, TcpOptions};
+use super::{Congestion, ListenerKey, TcpError, TcpOptions};
 use crate::Instant;
 use crate::wheel::TimerId;
 
@@ -110,6 +110,8 @@ impl Effects {
     pub(crate) const ANSWER_RESET: Self = Self(1 << 8);
     /// A writer waits for buffer memory.
     pub(crate) const STARVED: Self = Self(1 << 9);
+    /// What few segments lead to.
+    pub(crate) const RARE: Self = Self(0b10_1110_1000);
     /// The three that users hear of.
     pub(crate) const EVENTS: Self = Self(0b111);
 
@@ -295,6 +297,25 @@ pub(crate) struct Recovery {
     pub retransmitted_segments: u32,
 }
 
+impl Recovery {
+    fn new(mss: u16, point: Seq, congestion: Congestion) -> Self {
+        Self {
+            scoreboard: Scoreboard::default(),
+            rack: Rack::default(),
+            tail_probe: TailProbe::default(),
+            rtt: Rtt::default(),
+            window: Window::new(u32::from(mss)),
+            control: Control::new(congestion),
+            phase: Phase::Open,
+            point,
+            reduction: Reduction::default(),
+            duplicate_acks: 0,
+            timeouts: 0,
+            retransmitted_segments: 0,
+        }
+    }
+}
+
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Reduction {
     pub delivered: u32,
@@ -331,6 +352,17 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
+    fn new() -> Self {
+        Self {
+            loss: LossTimer::None,
+            loss_at: NEVER,
+            delayed_ack_at: NEVER,
+            user_at: NEVER,
+            armed: None,
+            armed_at: NEVER,
+        }
+    }
+
     pub(crate) fn next(&self) -> Instant {
         self.loss_at.min(self.delayed_ack_at).min(self.user_at)
     }
@@ -366,6 +398,22 @@ pub(crate) struct User {
     pub soft_error: bool,
 }
 
+impl User {
+    fn new(options: &TcpOptions, now: Instant) -> Self {
+        Self {
+            listener: None,
+            orphan: false,
+            write_blocked: false,
+            starved: false,
+            flush_blocked: false,
+            keepalive_seconds: options.keepalive.map_or(0, |idle| idle.as_secs().clamp(1, 1 << 31) as u32),
+            unanswered_probes: 0,
+            last_heard_at: now,
+            soft_error: false,
+        }
+    }
+}
+
 #[derive(Copy, Clone, Debug, Default)]
 struct Challenges {
     second: u32,
@@ -375,91 +423,17 @@ struct Challenges {
 impl Connection {
     /// A connection that has sent nothing yet.
     pub(crate) fn new(tuple: Tuple, initial: Seq, state: State, options: &TcpOptions, now: Instant) -> Self {
-        let limit = |bytes: usize| bytes.clamp(2048, 1 << 30) as u32;
-        let receive_limit = limit(options.receive_buffer_bytes);
         let mss = if tuple.is_v6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 };
         Self {
             tuple,
             path: Path::default(),
             state,
-            send: SendSide {
-                initial,
-                unacked: initial,
-                next: initial,
-                window: 0,
-                max_window: 0,
-                window_seq: Seq(0),
-                window_ack: Seq(0),
-                scale: 0,
-                peer_mss: mss,
-                segment_size: mss,
-                link_mtu: DEFAULT_LINK_MTU,
-                path_mtu: u16::MAX,
-                data_start: initial + 1,
-                ring: Ring::default(),
-                limit: limit(options.send_buffer_bytes),
-                fin_queued: false,
-                fin_sent: false,
-                no_delay: options.no_delay,
-                small_allowed: false,
-                sack_permitted: false,
-                cwnd_limited: false,
-                last_sent_at: now,
-                probe: Probe::None,
-            },
-            receive: ReceiveSide {
-                initial: Seq(0),
-                next: Seq(0),
-                advertised: Seq(0),
-                last_acked: Seq(0),
-                scale: scale_for(receive_limit),
-                limit: receive_limit,
-                lendable: receive_limit,
-                ring: Ring::default(),
-                assembler: Assembler::default(),
-                fin: None,
-                segment_size: 0,
-                unacknowledged: 0,
-                quick_acks: QUICK_ACKS,
-                ack_now: false,
-                duplicates: 0,
-            },
+            send: SendSide::new(initial, mss, options, now),
+            receive: ReceiveSide::new(buffer_limit(options.receive_buffer_bytes)),
             timestamps: TimestampClock::default(),
-            recovery: Recovery {
-                scoreboard: Scoreboard::default(),
-                rack: Rack::default(),
-                tail_probe: TailProbe::default(),
-                rtt: Rtt::default(),
-                window: Window::new(u32::from(mss)),
-                control: Control::new(options.congestion),
-                phase: Phase::Open,
-                point: initial,
-                reduction: Reduction::default(),
-                duplicate_acks: 0,
-                timeouts: 0,
-                retransmitted_segments: 0,
-            },
-            deadlines: Deadlines {
-                loss: LossTimer::None,
-                loss_at: NEVER,
-                delayed_ack_at: NEVER,
-                user_at: NEVER,
-                armed: None,
-                armed_at: NEVER,
-            },
-            user: User {
-                listener: None,
-                orphan: false,
-                write_blocked: false,
-                starved: false,
-                flush_blocked: false,
-                keepalive_seconds: options
-                    .keepalive
-                    .map_or(0, |idle| idle.as_secs().clamp(1, 1 << 31) as u32),
-                unanswered_probes: 0,
-                last_heard_at: now,
-                soft_error: false,
-            },
+            recovery: Recovery::new(mss, initial, options.congestion),
+            deadlines: Deadlines::new(),
+            user: User::new(options, now),
             effects: Effects::default(),
             told: Effects::default(),
             queued: false,
@@ -513,6 +487,34 @@ impl Connection {
 }
 
 impl SendSide {
+    fn new(initial: Seq, mss: u16, options: &TcpOptions, now: Instant) -> Self {
+        Self {
+            initial,
+            unacked: initial,
+            next: initial,
+            window: 0,
+            max_window: 0,
+            window_seq: Seq(0),
+            window_ack: Seq(0),
+            scale: 0,
+            peer_mss: mss,
+            segment_size: mss,
+            link_mtu: DEFAULT_LINK_MTU,
+            path_mtu: u16::MAX,
+            data_start: initial + 1,
+            ring: Ring::default(),
+            limit: buffer_limit(options.send_buffer_bytes),
+            fin_queued: false,
+            fin_sent: false,
+            no_delay: options.no_delay,
+            small_allowed: false,
+            sack_permitted: false,
+            cwnd_limited: false,
+            last_sent_at: now,
+            probe: Probe::None,
+        }
+    }
+
     /// The number after the last byte that the user wrote.
     pub(crate) fn data_end(&self) -> Seq {
         self.data_start + self.ring.len() as u32
@@ -535,6 +537,26 @@ impl SendSide {
 }
 
 impl ReceiveSide {
+    fn new(limit: u32) -> Self {
+        Self {
+            initial: Seq(0),
+            next: Seq(0),
+            advertised: Seq(0),
+            last_acked: Seq(0),
+            scale: scale_for(limit),
+            limit,
+            lendable: limit,
+            ring: Ring::default(),
+            assembler: Assembler::default(),
+            fin: None,
+            segment_size: 0,
+            unacknowledged: 0,
+            quick_acks: QUICK_ACKS,
+            ack_now: false,
+            duplicates: 0,
+        }
+    }
+
     /// RCV.WND as the peer knows it.
     pub(crate) fn window(&self) -> u32 {
         self.advertised.saturating_since(self.next)
@@ -562,6 +584,11 @@ impl ReceiveSide {
     pub(crate) fn finished(&self) -> bool {
         self.fin.is_some_and(|fin| self.next.after(fin))
     }
+}
+
+/// Two segments at least, and what window scale 14 tells at most (RFC 7323, section 2.3).
+fn buffer_limit(bytes: usize) -> u32 {
+    bytes.clamp(2048, 1 << 30) as u32
 }
 
 /// The smallest shift with which 16 bits tell the whole buffer (RFC 7323, section 2.3).

@@ -187,29 +187,24 @@ impl Tcp {
         Some(FlowKey { slot, life })
     }
 
-    /// Does what a connection asked for while it acted.
-    #[inline]
+    /// Does what a connection asked for while it acted: a place in the queue, events, a timer; the rest is rare.
     pub(super) fn settle(&mut self, slot: u32, now: Instant) {
-        let Some(connection) = self.connections.at_mut(slot) else { return };
-        let effects = connection.effects.take();
-        let key = FlowKey { slot, life: self.connections.life(slot) };
-        if effects != Effects::default() {
-            self.apply(key, effects, now);
-        }
-        self.arm(key);
-    }
-
-    fn apply(&mut self, key: FlowKey, effects: Effects, now: Instant) {
-        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        let Some((life, connection)) = self.connections.entry(slot) else { return };
+        let (key, effects) = (FlowKey { slot, life }, connection.effects.take());
         if effects.has(Effects::TRANSMIT) && !connection.queued {
             connection.queued = true;
             self.ready.push_back(key);
         }
+        tell(connection, key, effects, &mut self.events);
+        arm(connection, key, &mut self.wheel);
+        if effects.has(Effects::RARE) {
+            self.apply(key, effects, now);
+        }
+    }
+
+    fn apply(&mut self, key: FlowKey, effects: Effects, now: Instant) {
         if effects.has(Effects::STARVED) {
             self.starved.push_back(key);
-        }
-        if effects.has(Effects::EVENTS) {
-            self.tell(key, effects);
         }
         if effects.has(Effects::ACCEPTABLE) {
             self.queue_for_accept(key, now);
@@ -222,25 +217,6 @@ impl Tcp {
         }
         if effects.has(Effects::DEAD) || effects.has(Effects::TIME_WAIT) {
             self.bury(key);
-        }
-    }
-
-    /// Tells the user, each kind once until it is taken. Who was not accepted yet has no user.
-    fn tell(&mut self, key: FlowKey, effects: Effects) {
-        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
-        if connection.user.orphan || connection.user.listener.is_some() {
-            return;
-        }
-        let fresh = Effects(effects.0 & Effects::EVENTS.0 & !connection.told.0);
-        connection.told.add(fresh);
-        for (kind, event) in [
-            (Effects::CONNECTED, TcpEvent::Connected(key)),
-            (Effects::READABLE, TcpEvent::Readable(key)),
-            (Effects::WRITABLE, TcpEvent::Writable(key)),
-        ] {
-            if fresh.has(kind) {
-                self.events.push_back(event);
-            }
         }
     }
 
@@ -273,7 +249,8 @@ impl Tcp {
         let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
         let entry = TimeWait::new(connection, now);
         connection.finish(None, &mut self.pool);
-        let _ = connection.effects.take();
+        let effects = connection.effects.take();
+        tell(connection, key, effects, &mut self.events);
         let hash = self.secrets.flow_hash(&entry.tuple);
         self.flows.remove(hash, Target::Connection(key.slot));
         if self.time_waits.len() >= self.config.max_flows
@@ -284,7 +261,6 @@ impl Tcp {
         self.acknowledge_from_time_wait(&entry, now);
         let slot = self.time_waits.insert(entry);
         self.flows.insert(hash, Target::TimeWait(slot));
-        self.tell(key, Effects::EVENTS);
     }
 
     pub(super) fn forget_time_wait(&mut self, slot: u32) {
@@ -320,20 +296,6 @@ impl Tcp {
             connection.receive.ring.release(&mut self.pool);
         }
         self.connections.remove(key.slot);
-    }
-
-    /// The wheel entry stands at the earliest deadline or before it.
-    fn arm(&mut self, key: FlowKey) {
-        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
-        let next = connection.deadlines.next();
-        if next >= connection.deadlines.armed_at {
-            return;
-        }
-        if let Some(timer) = connection.deadlines.armed.take() {
-            self.wheel.cancel(timer);
-        }
-        connection.deadlines.armed = Some(self.wheel.insert(next, key));
-        connection.deadlines.armed_at = next;
     }
 
     /// Queues a segment that no connection sends; beyond the bound it is as if the network had lost it.
@@ -376,10 +338,41 @@ impl Tcp {
             let Some(key) = self.starved.pop_front() else { return };
             if let Some(connection) = self.connections.get_mut(key.slot, key.life) {
                 connection.user.starved = false;
+                tell(connection, key, Effects::WRITABLE, &mut self.events);
             }
-            self.tell(key, Effects::WRITABLE);
         }
     }
+}
+
+/// Tells the user, each kind once until it is taken. Who was not accepted yet has no user.
+fn tell(connection: &mut Connection, key: FlowKey, effects: Effects, events: &mut VecDeque<TcpEvent>) {
+    let fresh = Effects(effects.0 & Effects::EVENTS.0 & !connection.told.0);
+    if fresh == Effects::default() || connection.user.orphan || connection.user.listener.is_some() {
+        return;
+    }
+    connection.told.add(fresh);
+    for (kind, event) in [
+        (Effects::CONNECTED, TcpEvent::Connected(key)),
+        (Effects::READABLE, TcpEvent::Readable(key)),
+        (Effects::WRITABLE, TcpEvent::Writable(key)),
+    ] {
+        if fresh.has(kind) {
+            events.push_back(event);
+        }
+    }
+}
+
+/// The wheel entry stands at the earliest deadline or before it.
+fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
+    let next = connection.deadlines.next();
+    if next >= connection.deadlines.armed_at {
+        return;
+    }
+    if let Some(timer) = connection.deadlines.armed.take() {
+        wheel.cancel(timer);
+    }
+    connection.deadlines.armed = Some(wheel.insert(next, key));
+    connection.deadlines.armed_at = next;
 }
 
 impl Tcp {

@@ -34,7 +34,7 @@ impl<T> Slab<T> {
             return self.push(value);
         }
         let slot = self.free;
-        let entry = self.entry_mut(slot).expect("the free list names entries");
+        let entry = self.find_mut(slot).expect("the free list names entries");
         entry.value = Some(value);
         let (life, next) = (entry.life, entry.next_free);
         self.free = next;
@@ -43,7 +43,7 @@ impl<T> Slab<T> {
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
         let free = self.free;
-        let entry = self.entry_mut(slot)?;
+        let entry = self.find_mut(slot)?;
         let value = entry.value.take()?;
         entry.life = entry.life.wrapping_add(1);
         entry.next_free = free;
@@ -53,28 +53,34 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get(&self, slot: u32, life: u32) -> Option<&T> {
-        let entry = self.entry(slot)?;
+        let entry = self.find(slot)?;
         entry.value.as_ref().filter(|_| entry.life == life)
     }
 
     pub(crate) fn get_mut(&mut self, slot: u32, life: u32) -> Option<&mut T> {
-        let entry = self.entry_mut(slot)?;
+        let entry = self.find_mut(slot)?;
         let current = entry.life == life;
         entry.value.as_mut().filter(|_| current)
     }
 
     /// The entry that lives in `slot` now.
     pub(crate) fn at(&self, slot: u32) -> Option<&T> {
-        self.entry(slot)?.value.as_ref()
+        self.find(slot)?.value.as_ref()
     }
 
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.entry_mut(slot)?.value.as_mut()
+        self.find_mut(slot)?.value.as_mut()
+    }
+
+    /// The entry that lives in `slot` now, with its life.
+    pub(crate) fn entry(&mut self, slot: u32) -> Option<(u32, &mut T)> {
+        let entry = self.find_mut(slot)?;
+        Some((entry.life, entry.value.as_mut()?))
     }
 
     /// The life that `slot` lives now.
     pub(crate) fn life(&self, slot: u32) -> u32 {
-        self.entry(slot).map_or(0, |entry| entry.life)
+        self.find(slot).map_or(0, |entry| entry.life)
     }
 
     fn push(&mut self, value: T) -> (u32, u32) {
@@ -88,11 +94,11 @@ impl<T> Slab<T> {
         (slot, 0)
     }
 
-    fn entry(&self, slot: u32) -> Option<&Entry<T>> {
+    fn find(&self, slot: u32) -> Option<&Entry<T>> {
         self.blocks.get(slot as usize / BLOCK)?.get(slot as usize % BLOCK)
     }
 
-    fn entry_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+    fn find_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
         self.blocks.get_mut(slot as usize / BLOCK)?.get_mut(slot as usize % BLOCK)
     }
 }

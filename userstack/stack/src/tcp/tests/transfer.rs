@@ -289,3 +289,22 @@ fn a_connect_to_nobody_is_refused() {
     }
     assert_eq!(world.hosts[0].tcp.connected(key), Poll::Ready(Err(TcpError::Refused)));
 }
+
+/// Mathis et al. (1997): MSS / RTT * 1.22 / sqrt(loss), which no loss-based control beats by much. Far below it means
+/// that recovery stalls somewhere.
+#[test]
+fn goodput_under_loss_is_what_the_loss_allows() {
+    for control in [Congestion::Cubic, Congestion::NewReno] {
+        for loss_percent in [1, 5] {
+            let mut case = Case { len: 1_000_000, ..calm() };
+            case.options.congestion = control;
+            case.faults.loss_percent = loss_percent;
+            let round_trip = 2.0 * case.faults.delay.as_secs_f64();
+            let allowed = 1448.0 / round_trip * 1.22 / (loss_percent as f64 / 100.0).sqrt();
+            let mut rates: Vec<_> =
+                (0..5).map(|seed| case.len as f64 / transfer(seed, &case).as_secs_f64()).collect();
+            rates.sort_by(f64::total_cmp);
+            assert!(rates[2] > 0.6 * allowed, "{control:?} at {loss_percent}%: {rates:?} of {allowed} B/s");
+        }
+    }
+}
