@@ -140,6 +140,22 @@ impl Mesh {
     }
 }
 
+impl Drop for Mesh {
+    /// Of a failed test: why packets died, and what the XDP program made of them.
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.ringwayd.is_running() {
+            let text = self.lab.node.attempt(&format!("curl -fsS -m 5 {ADMIN}/metrics")).stdout;
+            let shown =
+                ["ringway_discards_total", "ringway_xdp_verdicts_total", "ringway_worker_packets_total"];
+            for (series, value) in parse_metrics(&text) {
+                if value > 0.0 && shown.iter().any(|name| series.starts_with(name)) {
+                    eprintln!("{series} {value}");
+                }
+            }
+        }
+    }
+}
+
 fn start_ringwayd(lab: &Lab) -> Process {
     let config = lab.directory().join("node.yaml");
     Process::start(&lab.node, binary("ringwayd"), ["--config", &config.to_string_lossy()])

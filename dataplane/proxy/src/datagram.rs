@@ -70,7 +70,11 @@ fn choose<R: Runtime>(
     let cluster = backend.cluster.as_ref().ok_or(Discard::DatagramNoBackend)?;
     // The stack keeps the sessions and does not say how many an endpoint has: by weight, evenly, is what can be known.
     let endpoints = cluster.endpoints();
-    let weights = endpoints.iter().map(|endpoint| if endpoint.is_ready() { endpoint.weight() } else { 0 });
+    // A datagram is rewritten in place, and so keeps its family: a workload of two families is listed with both.
+    let fits = |endpoint: &crate::upstream::Endpoint<R>| {
+        endpoint.is_ready() && endpoint.address.is_ipv4() == first.destination.is_ipv4()
+    };
+    let weights = endpoints.iter().map(|endpoint| if fits(endpoint) { endpoint.weight() } else { 0 });
     let at = draw(weights, engine.runtime.random()).ok_or(Discard::DatagramNoEndpoint)?;
     Ok(Chosen { endpoint: endpoints[at].address, tag: backend.tag, new: first.current.is_none() })
 }

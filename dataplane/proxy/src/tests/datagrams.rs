@@ -66,6 +66,23 @@ fn sessions_are_drawn_by_weight_and_named_by_their_tag() {
 }
 
 #[test]
+fn a_session_goes_to_an_endpoint_of_its_own_family() {
+    run(|world| async move {
+        const DOOR_V6: &str = "[fd00::1]:5004";
+        let both = vec![share("both", 1)];
+        let table = tables()
+            .cluster("both", UpstreamProtocol::Udp, &["10.0.1.1:1", "[fd00::11]:1"])
+            .stream("v4", DOOR, Protocol::Udp { backends: both.clone(), idle: IDLE })
+            .stream("v6", DOOR_V6, Protocol::Udp { backends: both, idle: IDLE });
+        world.serve(Table { version: 7, ..table.0 });
+        for _ in 0..50 {
+            assert_eq!(endpoint(admit(&world, DOOR, None)).0, "10.0.1.1:1");
+            assert_eq!(endpoint(admit(&world, DOOR_V6, None)).0, "[fd00::11]:1");
+        }
+    });
+}
+
+#[test]
 fn a_session_stays_where_it_is_while_that_is_valid() {
     run(|world| async move {
         world.serve(table(vec![share("a", 99), share("b", 1)]));
