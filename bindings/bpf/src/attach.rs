@@ -62,12 +62,14 @@ pub enum Role {
 pub struct RedirectConfig {
     pub role: Role,
     pub vlans: VlanSet,
+    /// On a workload interface: what the mesh does not take, and the kernel would forward, dies.
+    pub deny_outbound: bool,
 }
 
 impl RedirectConfig {
     /// Untagged frames of an interface with this role.
     pub fn untagged(role: Role) -> Self {
-        Self { role, vlans: VlanSet::untagged() }
+        Self { role, vlans: VlanSet::untagged(), deny_outbound: false }
     }
 
     /// `struct interface_config` of redirect.c.
@@ -78,6 +80,7 @@ impl RedirectConfig {
         };
         let mut bytes = [0; 520];
         bytes[..4].copy_from_slice(&role.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&u32::from(self.deny_outbound).to_ne_bytes());
         bytes[8..].copy_from_slice(self.vlans.bits());
         bytes
     }

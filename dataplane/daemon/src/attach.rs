@@ -140,7 +140,7 @@ fn redirect_config(device: &Device) -> RedirectConfig {
     let untagged = device.vlans.contains(&None);
     let tags = device.vlans.iter().flatten();
     let vlans = if untagged { VlanSet::untagged() } else { VlanSet::none() };
-    RedirectConfig { role, vlans: tags.fold(vlans, |set, &tag| set.with(tag)) }
+    RedirectConfig { role, vlans: tags.fold(vlans, |set, &tag| set.with(tag)), deny_outbound: device.deny_outbound }
 }
 
 /// Everything that is ours on the device: its addresses, what it intercepts by TCP and UDP, and the mesh addresses of
