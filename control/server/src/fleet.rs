@@ -157,3 +157,75 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use xds::proto::node::HealthResult;
+
+    use super::*;
+
+    fn report(node: &str, healthy: bool) -> NodeReport {
+        let result = HealthResult {
+            cluster: "web".to_owned(),
+            endpoint: "10.0.0.1:80".to_owned(),
+            healthy,
+            reason: String::new(),
+        };
+        NodeReport { node: node.to_owned(), health: vec![result], ..NodeReport::default() }
+    }
+
+    fn answer(kind: ResourceType, version: u64, outcome: Result<(), &str>) -> Acknowledgement {
+        Acknowledgement { kind, version, outcome: outcome.map_err(str::to_owned) }
+    }
+
+    #[test]
+    fn an_endpoint_is_unhealthy_when_all_who_check_it_say_so() {
+        let fleet = Fleet::default();
+        let endpoint = ("web".to_owned(), "10.0.0.1:80".parse().unwrap());
+        assert!(fleet.on_report(report("a", false)).unwrap());
+        assert_eq!(fleet.health().endpoints.get(&endpoint), Some(&false));
+        fleet.on_report(report("b", true)).unwrap();
+        assert_eq!(fleet.health().endpoints.get(&endpoint), Some(&true));
+        assert!(!fleet.on_report(report("b", true)).unwrap(), "the same again is no news");
+        fleet.on_report(report("b", false)).unwrap();
+        assert_eq!(fleet.health().endpoints.get(&endpoint), Some(&false));
+    }
+
+    #[test]
+    fn a_data_plane_has_acknowledged_when_it_serves_by_the_table() {
+        let fleet = Fleet::default();
+        fleet.on_connected("a", "ringwayd").unwrap();
+        fleet.on_published("a", 5);
+        fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::Routes, 5, Ok(())));
+        assert_eq!(fleet.answers()["a"], NodeAnswer::Pending);
+        fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::SourceClasses, 5, Ok(())));
+        assert_eq!(fleet.answers()["a"], NodeAnswer::Acknowledged);
+        fleet.on_published("a", 6);
+        assert_eq!(fleet.answers()["a"], NodeAnswer::Pending);
+    }
+
+    #[test]
+    fn a_refusal_stands_until_its_type_is_acknowledged() {
+        let fleet = Fleet::default();
+        fleet.on_connected("a", "ringwayd").unwrap();
+        fleet.on_published("a", 5);
+        fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::Routes, 5, Err("bad regex")));
+        fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::SourceClasses, 5, Ok(())));
+        assert_eq!(fleet.answers()["a"], NodeAnswer::Refused("bad regex".to_owned()));
+        fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::Routes, 6, Ok(())));
+        assert_eq!(fleet.answers()["a"], NodeAnswer::Acknowledged);
+    }
+
+    #[test]
+    fn nodes_beyond_the_bound_are_refused_and_forgotten_ones_make_room() {
+        let fleet = Fleet::default();
+        for index in 0..MAX_NODES {
+            fleet.on_connected(&index.to_string(), "ringwayd").unwrap();
+        }
+        assert!(fleet.on_connected("one more", "ringwayd").is_err());
+        assert!(fleet.on_connected("0", "ringwayd").is_ok(), "a known one may connect again");
+        fleet.on_disconnected("7");
+        fleet.retain(&BTreeSet::new());
+        assert!(fleet.on_connected("one more", "ringwayd").is_ok());
+    }
+}

@@ -6,10 +6,15 @@ mod common;
 
 use common::{DataPlane, Mesh, WEB, eventually};
 use model::table::Table;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use xds::envoy::core;
+use xds::envoy::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use xds::envoy::discovery::{DiscoveryRequest, DiscoveryResponse};
 use xds::operator::read_refusal;
 use xds::proto::control::apply_outcome::Action;
 use xds::proto::node::HealthResult;
+use xds::snapshot::ResourceType;
 
 fn endpoints(table: &Table) -> usize {
     table.endpoints.values().map(Vec::len).sum()
@@ -195,4 +200,55 @@ async fn an_address_beyond_loopback_needs_to_be_meant() {
     let store = std::sync::Arc::new(server::store::MemoryStore::default());
     let refused = server::run(options, store, |_| (), std::future::pending()).await.unwrap_err();
     assert!(refused.to_string().contains("--insecure"), "{refused}");
+}
+
+/// A state-of-the-world client that calls itself as gRPC does.
+struct GrpcClient {
+    requests: tokio::sync::mpsc::Sender<DiscoveryRequest>,
+    responses: tonic::Streaming<DiscoveryResponse>,
+}
+
+impl GrpcClient {
+    async fn connect(address: std::net::SocketAddr) -> GrpcClient {
+        let channel = xds::endpoint::parse(&address.to_string()).unwrap().connect().await.unwrap();
+        let (requests, receiver) = tokio::sync::mpsc::channel(8);
+        let node = core::Node {
+            id: "client-1".to_owned(),
+            user_agent_name: "gRPC C-core linux".to_owned(),
+            ..Default::default()
+        };
+        // The first request opens the stream; of a type that nobody serves, it asks for nothing.
+        requests.send(DiscoveryRequest { node: Some(node), ..Default::default() }).await.unwrap();
+        let mut service = AggregatedDiscoveryServiceClient::new(channel);
+        let responses = service.stream_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap();
+        GrpcClient { requests, responses: responses.into_inner() }
+    }
+
+    async fn ask(&mut self, kind: ResourceType, name: &str) -> DiscoveryResponse {
+        let request = DiscoveryRequest {
+            type_url: kind.type_url(),
+            resource_names: vec![name.to_owned()],
+            ..Default::default()
+        };
+        self.requests.send(request).await.unwrap();
+        tokio::time::timeout(common::PATIENCE, self.responses.message()).await.unwrap().unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_found_under_the_names_of_grpc_targets() {
+    let mut mesh = Mesh::start().await;
+    mesh.apply(WEB).await.unwrap();
+    for target in ["web", "web:80", "web.default", "web.default:80", "web.default.svc:80"] {
+        let mut client = GrpcClient::connect(mesh.address).await;
+        let answer = client.ask(ResourceType::Listener, target).await;
+        assert_eq!(answer.resources.len(), 1, "{target}");
+    }
+    for target in ["web:81", "web.other", "other"] {
+        let mut client = GrpcClient::connect(mesh.address).await;
+        let answer = client.ask(ResourceType::Listener, target).await;
+        assert!(answer.resources.is_empty(), "{target}");
+    }
+    assert!(mesh.nodes().await.is_empty(), "gRPC clients are no nodes");
+    mesh.end().await;
 }

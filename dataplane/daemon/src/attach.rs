@@ -19,6 +19,8 @@ const CHUNKS_PER_WORKER: u32 = 16_384;
 pub struct Attachment {
     pub device: String,
     redirect: Redirect,
+    /// What the program takes once the workers are there.
+    owned: Vec<OwnedPrefix>,
 }
 
 /// What one worker's thread makes its queue pairs of. `Send`.
@@ -59,15 +61,10 @@ impl Attached {
             redirect: redirect_config(device),
             queues: &assignments,
         };
-        let mut opened = nic::open(&request, umems)?;
-        let refused = |error: nic::MapUpdateError| StartError::Attach {
-            interface: device.link.name.clone(),
-            message: error.to_string(),
-        };
+        let opened = nic::open(&request, umems)?;
         for queue in opened.queues {
             self.seeds[queue.worker()].queues.push((number, queue));
         }
-        opened.redirect.set_owned(&owned(plan, number)).map_err(refused)?;
         self.queues.extend(opened.report.queues.iter().map(|queue| QueueStatus {
             device: device.link.name.clone(),
             queue: queue.queue,
@@ -76,12 +73,25 @@ impl Attached {
             multi_buffer: queue.multi_buffer,
             why_not_better: queue.why_not_better.join("; "),
         }));
-        self.attachments.push(Attachment { device: device.link.name.clone(), redirect: opened.redirect });
+        self.attachments.push(Attachment {
+            device: device.link.name.clone(),
+            redirect: opened.redirect,
+            owned: owned(plan, number),
+        });
         Ok(())
     }
 }
 
 impl Attachment {
+    /// Lets the program take what is ours. Called when every queue has frames to receive into: before that, what is
+    /// redirected would be lost.
+    pub fn open(&mut self) -> Result<(), StartError> {
+        self.redirect.set_owned(&self.owned).map_err(|error| StartError::Attach {
+            interface: self.device.clone(),
+            message: error.to_string(),
+        })
+    }
+
     /// What the program did with the frames it saw, by name.
     pub fn verdicts(&self) -> Vec<(&'static str, u64)> {
         match self.redirect.verdicts() {

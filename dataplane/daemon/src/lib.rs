@@ -15,6 +15,7 @@ mod attach;
 mod capture;
 pub mod config;
 mod error;
+mod housekeeping;
 mod interfaces;
 mod metrics;
 mod mirror;

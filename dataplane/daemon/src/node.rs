@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use model::table::Table;
 use nic::{CaptureFilter, CaptureLimits, CaptureReader, CaptureTarget, capture_channel};
-use proxy::{Proxy, Snapshot};
+use proxy::{HealthReport, Proxy, Snapshot};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use worker::{Command, Sender, Worker};
 
 use crate::capture;
 use crate::config::NodeConfig;
+use crate::housekeeping::Health;
 use crate::report::{self, WorkerReport};
 use crate::saved;
 use crate::sessions::{self, SessionStatus, Totals};
@@ -51,6 +52,9 @@ pub struct Node {
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     /// By listener and cluster: what datagram sessions carried that have ended.
     ended_sessions: RefCell<BTreeMap<(String, String), Totals>>,
+    health: RefCell<Health>,
+    /// Rung when something changed that the control plane should hear of.
+    news: tokio::sync::Notify,
     draining: std::cell::Cell<bool>,
 }
 
@@ -68,6 +72,8 @@ impl Node {
             attachments: RefCell::new(attachments),
             snapshot: RefCell::new(None),
             ended_sessions: RefCell::default(),
+            health: RefCell::default(),
+            news: tokio::sync::Notify::new(),
             draining: std::cell::Cell::new(false),
         }
     }
@@ -91,7 +97,9 @@ impl Node {
             tracing::error!(%error, state = %self.config.state.display(), "the table could not be saved: a restart without a control plane will serve an older one");
         }
         tracing::info!(version, "table in force");
+        self.forget_health(snapshot.table());
         *self.snapshot.borrow_mut() = Some(snapshot);
+        self.news.notify_one();
         Ok(())
     }
 
@@ -170,10 +178,38 @@ impl Node {
     }
 
     async fn reports(&self) -> Vec<WorkerReport> {
-        let reports = self.ask_all(|worker, _now| WorkerReport::of(worker)).await.unwrap_or_default();
-        let mut ended = self.ended_sessions.borrow_mut();
-        reports.iter().for_each(|report| sessions::add(&mut ended, &report.sessions.ended));
-        reports
+        self.settle_sessions().await;
+        self.ask_all(|worker, _now| WorkerReport::of(worker)).await.unwrap_or_default()
+    }
+
+    /// Takes in the counters of sessions that ended, before the stack forgets them.
+    pub async fn settle_sessions(&self) {
+        let ended = self.ask_all(|worker, _now| sessions::take_ended(worker)).await.unwrap_or_default();
+        let mut all = self.ended_sessions.borrow_mut();
+        ended.iter().for_each(|ended| sessions::add(&mut all, ended));
+    }
+
+    pub fn remember_health(&self, found: Vec<HealthReport>) {
+        let mut health = self.health.borrow_mut();
+        health.extend(found.into_iter().map(|report| ((report.cluster.clone(), report.endpoint), report)));
+        self.news.notify_one();
+    }
+
+    /// Endpoints that are gone, or no longer checked, have no health.
+    fn forget_health(&self, table: &Table) {
+        self.health.borrow_mut().retain(|(cluster, endpoint), _| {
+            table.clusters.get(cluster).is_some_and(|cluster| cluster.health_check.is_some())
+                && table.endpoints.get(cluster).is_some_and(|all| all.iter().any(|one| one.address == *endpoint))
+        });
+    }
+
+    pub fn health(&self) -> Vec<HealthReport> {
+        self.health.borrow().values().cloned().collect()
+    }
+
+    /// Waits for something that the control plane should hear of.
+    pub async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Stops accepting and lets what is open end, until the deadline.

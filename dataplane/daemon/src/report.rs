@@ -10,7 +10,7 @@ use worker::{TurnCounters, Worker};
 
 use crate::attach::Attachment;
 use crate::metrics::{Exposition, Kind};
-use crate::sessions::{self, SessionReport, Totals};
+use crate::sessions::{self, ByRoute};
 
 /// A copy of everything one worker counted.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct WorkerReport {
     pub discards: Vec<u64>,
     pub ports: Vec<(String, QueueCounters)>,
     pub samples: Vec<Sample>,
-    pub sessions: SessionReport,
+    pub sessions: ByRoute,
     pub tasks: usize,
 }
 
@@ -47,7 +47,7 @@ impl WorkerReport {
             discards,
             ports,
             samples,
-            sessions: SessionReport::of(worker),
+            sessions: sessions::live(worker),
             tasks: worker.core.tasks(),
         }
     }
@@ -84,13 +84,13 @@ const QUEUE_DISCARDS: [(&str, &str, CountOf); 6] = [
 /// `ended`: by listener and cluster, what sessions carried that have ended.
 pub fn exposition(
     reports: &[WorkerReport],
-    ended: &BTreeMap<(String, String), Totals>,
+    ended: &ByRoute,
     attachments: &[Attachment],
     table: Option<u64>,
 ) -> Exposition {
     let mut text = Exposition::default();
     let mut live = BTreeMap::new();
-    reports.iter().for_each(|report| sessions::add(&mut live, &report.sessions.live));
+    reports.iter().for_each(|report| sessions::add(&mut live, &report.sessions));
     let mut totals = ended.clone();
     sessions::add(&mut totals, &live);
     sessions::expose(&mut text, &totals, &live);

@@ -17,7 +17,7 @@ use crate::error::StartError;
 use crate::interfaces::{self, Plan};
 use crate::node::{Handle, Node};
 use crate::pinned::{self, Clock};
-use crate::{admin, mirror, saved, secrets, tables};
+use crate::{admin, housekeeping, mirror, saved, secrets, tables};
 
 /// Validates what can be validated without touching the host.
 pub fn check(config: &NodeConfig) -> Result<(), StartError> {
@@ -41,12 +41,15 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
 
     let netlink = Netlink::open()?;
     let plan = Rc::new(interfaces::plan(&netlink, &config).await?);
-    let attached = attach::attach(&plan, config.workers.len())?;
+    let mut attached = attach::attach(&plan, config.workers.len())?;
     for queue in &attached.queues {
         tracing::info!(device = queue.device, queue = queue.queue, mode = queue.mode, why_not_better = queue.why_not_better, "queue pair");
     }
     let stop = Arc::new(AtomicBool::new(false));
     let crew = start_workers(&config, &plan, attached.seeds, secret, &stop)?;
+    for attachment in &mut attached.attachments {
+        attachment.open()?;
+    }
     let node = Rc::new(Node::new(config, crew.handles, attached.queues, attached.attachments));
 
     let routes: Arc<[_]> = plan.workload_routes().into();
@@ -54,6 +57,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     let watcher = Watcher::start(&netlink, node.config.interfaces.iter().map(|named| named.name.clone())).await?;
     tokio::task::spawn_local(mirror::follow(watcher, Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(mirror::notices(Rc::clone(&node), Rc::clone(&plan)));
+    tokio::task::spawn_local(housekeeping::run(Rc::clone(&node)));
     tokio::task::spawn_local(admin::serve(listener, Rc::clone(&node)));
     start_tables(&node).await?;
     tracing::info!(node = node.config.node, admin = %node.config.admin, "serving");

@@ -16,13 +16,8 @@ const LISTED: usize = 1000;
 /// Listener and cluster.
 type Route = (String, String);
 
-/// What one worker carried by datagrams.
-#[derive(Debug, Default)]
-pub struct SessionReport {
-    pub live: BTreeMap<Route, Totals>,
-    /// Of sessions that ended since the last report. The stack keeps the last 1,024 of them.
-    pub ended: BTreeMap<Route, Totals>,
-}
+/// What sessions carried, by listener and cluster.
+pub type ByRoute = BTreeMap<Route, Totals>;
 
 /// Added up over sessions.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
@@ -66,19 +61,25 @@ pub struct RtpStatus {
     pub jitter_ms: f64,
 }
 
-impl SessionReport {
-    pub fn of(worker: &mut Worker<Proxy>) -> Self {
-        let mut report = Self::default();
-        let Worker { core, application, .. } = worker;
-        let mut stack = core.stack();
-        for session in stack.sessions() {
-            report.live.entry(route(application, session.tag)).or_default().add_session(&session);
-        }
-        while let Some(session) = stack.poll_ended_session() {
-            report.ended.entry(route(application, session.tag)).or_default().add_session(&session);
-        }
-        report
+/// The sessions of this moment, added up.
+pub fn live(worker: &mut Worker<Proxy>) -> ByRoute {
+    let Worker { core, application, .. } = worker;
+    let mut live = ByRoute::new();
+    for session in core.stack().sessions() {
+        live.entry(route(application, session.tag)).or_default().add_session(&session);
     }
+    live
+}
+
+/// The sessions that ended since this was last called. The stack keeps the last 1,024 of them.
+pub fn take_ended(worker: &mut Worker<Proxy>) -> ByRoute {
+    let Worker { core, application, .. } = worker;
+    let mut stack = core.stack();
+    let mut ended = ByRoute::new();
+    while let Some(session) = stack.poll_ended_session() {
+        ended.entry(route(application, session.tag)).or_default().add_session(&session);
+    }
+    ended
 }
 
 /// The worker's sessions of this moment, the first [`LISTED`] of them.
@@ -88,14 +89,14 @@ pub fn list(worker: &mut Worker<Proxy>) -> Vec<SessionStatus> {
 }
 
 /// Adds `more` to `totals`.
-pub fn add(totals: &mut BTreeMap<Route, Totals>, more: &BTreeMap<Route, Totals>) {
+pub fn add(totals: &mut ByRoute, more: &ByRoute) {
     for (route, counted) in more {
         totals.entry(route.clone()).or_default().add(counted);
     }
 }
 
 /// `totals` counts ended and living sessions; `live` the living alone.
-pub fn expose(text: &mut Exposition, totals: &BTreeMap<Route, Totals>, live: &BTreeMap<Route, Totals>) {
+pub fn expose(text: &mut Exposition, totals: &ByRoute, live: &ByRoute) {
     for ((listener, cluster), counted) in totals {
         let labels = [("listener", listener.as_str()), ("cluster", cluster.as_str())];
         for (direction, packets, bytes) in [

@@ -5,13 +5,14 @@ use std::rc::Rc;
 
 
 use model::table::Table;
+use proxy::HealthReport;
 use model::{HealthView, Resources, ServicePrefixes, compile};
 use tokio::sync::watch;
-use xds::proto::node::{Build, Interface, NodeReport, Queue};
+use xds::proto::node::{Build, HealthResult, Interface, NodeReport, Queue};
 
-use crate::config::NodeConfig;
+use crate::config::{self, InterfaceRole, NodeConfig};
 use crate::error::StartError;
-use crate::node::Node;
+use crate::node::{Node, QueueStatus};
 
 /// Compiles the resources of a directory (`*.yaml`, `*.yml`, `*.json`, in the order of their names) for this node.
 pub fn from_directory(directory: &Path, config: &NodeConfig) -> Result<Table, StartError> {
@@ -62,13 +63,17 @@ fn service_prefixes(config: &NodeConfig) -> Result<ServicePrefixes, StartError> 
 pub async fn follow(node: Rc<Node>) {
     let Some(control) = node.config.control.clone() else { return };
     let (sender, reports) = watch::channel(report(&node));
+    let teller = Rc::clone(&node);
+    tokio::task::spawn_local(async move {
+        loop {
+            teller.news().await;
+            if sender.send(report(&teller)).is_err() {
+                return;
+            }
+        }
+    });
     let publisher = Rc::clone(&node);
-    let on_table = async move |table: Table| {
-        publisher.publish(table).await?;
-        // The receiver lives as long as this call is made.
-        let _ = sender.send(report(&publisher));
-        Ok(())
-    };
+    let on_table = async move |table: Table| publisher.publish(table).await;
     let Err(error) = xds::node::run(&control, &node.config.node, on_table, reports).await;
     tracing::error!(%error, "control: tables are not followed");
 }
@@ -77,15 +82,48 @@ fn report(node: &Node) -> NodeReport {
     NodeReport {
         node: node.config.node.clone(),
         table_version: node.table_version().unwrap_or_default(),
-        queues: node.queues().iter().map(|queue| Queue {
-            interface: queue.device.clone(),
-            queue: queue.queue,
-            worker: u32::try_from(queue.worker).unwrap_or(u32::MAX),
-            mode: queue.mode.clone(),
-            ..Queue::default()
-        }).collect(),
-        interfaces: node.config.interfaces.iter().map(|named| Interface { name: named.name.clone(), ..Interface::default() }).collect(),
+        queues: node.queues().iter().map(queue).collect(),
+        interfaces: node.config.interfaces.iter().map(interface).collect(),
+        health: node.health().into_iter().map(health).collect(),
         build: Some(Build { version: env!("CARGO_PKG_VERSION").to_owned(), ..Build::default() }),
         ..NodeReport::default()
+    }
+}
+
+fn queue(queue: &QueueStatus) -> Queue {
+    Queue {
+        interface: queue.device.clone(),
+        queue: queue.queue,
+        worker: u32::try_from(queue.worker).unwrap_or(u32::MAX),
+        mode: queue.mode.clone(),
+        reason: queue.why_not_better.clone(),
+        ..Queue::default()
+    }
+}
+
+fn interface(named: &config::Interface) -> Interface {
+    Interface {
+        name: named.name.clone(),
+        role: match named.role {
+            InterfaceRole::Uplink => "uplink".to_owned(),
+            InterfaceRole::Workload => "workload".to_owned(),
+        },
+        up: true,
+        addresses: named
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .chain(named.workloads.iter().map(ToString::to_string))
+            .collect(),
+        ..Interface::default()
+    }
+}
+
+fn health(report: HealthReport) -> HealthResult {
+    HealthResult {
+        cluster: report.cluster,
+        endpoint: report.endpoint.to_string(),
+        healthy: report.healthy,
+        reason: report.reason.unwrap_or_default().to_owned(),
     }
 }

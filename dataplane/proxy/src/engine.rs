@@ -28,8 +28,6 @@ pub struct ProxyConfig {
     pub worker: u16,
     pub workers: u16,
     pub limits: Limits,
-    /// Makes runs with the same seed alike.
-    pub seed: u64,
     /// One worker checks health for all; the others are told by `Proxy::apply_health`.
     pub checks_health: bool,
 }

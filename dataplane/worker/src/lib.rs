@@ -36,9 +36,10 @@ pub use stack::{
 
 use nic::{Burst, Packet, QueuePair};
 use socket::Core;
-use stack::{Chain, Egress, Verdict};
+use stack::{Egress, Verdict, steer};
 
 use ports::Ports;
+use ring::Slot;
 use view::View;
 
 /// Commands taken in one turn: a table change is one command, so this is never short of a second's worth.
@@ -124,6 +125,7 @@ impl<A: Admission> Worker<A> {
         let mut busy = self.take_commands(now);
         busy |= self.receive(now);
         busy |= self.take_rings(now);
+        self.steer_whole();
         busy |= self.core.run_tasks(now, expired);
         busy |= self.core.handle_timers(TIMERS_PER_TURN, now);
         busy |= self.transmit(now);
@@ -183,28 +185,48 @@ impl<A: Admission> Worker<A> {
             if owner != self.number {
                 return self.steer(owner, interface, &packet);
             }
+            if steer::concerns_every_worker(head) {
+                self.show_to_all(interface, head.to_vec());
+            }
         }
         let verdict = self.core.handle_packet(interface, &mut View(&mut packet), &mut self.application, now);
-        match verdict {
-            Verdict::Forward(out) => {
-                self.counters.packets_forwarded += 1;
-                self.ports.forward(out, packet);
-            }
-            Verdict::Consumed => self.counters.packets_consumed += 1,
-            Verdict::Discarded(_counted_by_the_stack) => {}
-        }
+        self.conclude(verdict, |ports, out| ports.forward(out, packet));
     }
 
     /// The packet's flow belongs to another worker: its bytes go there, its frames back to their pool.
     fn steer(&mut self, owner: usize, interface: InterfaceId, packet: &Packet) {
         let pieces = (0..packet.frames()).filter_map(|index| packet.frame(index)).map(|frame| frame.bytes());
-        let sent = self.ports.rings[owner]
-            .as_ref()
-            .is_some_and(|ring| ring.send(Errand::Handle(interface), pieces));
-        if sent {
+        if self.ports.send_to(owner, Errand::Handle(interface), pieces) {
             self.counters.packets_steered += 1;
-        } else {
-            self.ports.discards.count(Discard::RingFull);
+        }
+    }
+
+    /// News of a neighbour came to one queue, whichever worker asked: each learns by its own rules.
+    fn show_to_all(&mut self, interface: InterfaceId, frame: Vec<u8>) {
+        for other in (0..usize::from(self.workers)).filter(|&other| other != self.number) {
+            self.ports.send_to(other, Errand::Handle(interface), [&frame[..]]);
+        }
+    }
+
+    /// Packets whose last fragment came, and whose flow as a whole belongs to another worker.
+    fn steer_whole(&mut self) {
+        while let Some(steered) = { self.core.stack().poll_steered() } {
+            let errand = Errand::HandleWhole(steered.interface);
+            if self.ports.send_to(steered.worker.into(), errand, [&steered.packet[..]]) {
+                self.counters.packets_steered += 1;
+            }
+        }
+    }
+
+    /// Counts the verdict. What is forwarded, `transmit` sends on.
+    fn conclude(&mut self, verdict: Verdict, transmit: impl FnOnce(&mut Ports, InterfaceId)) {
+        match verdict {
+            Verdict::Forward(out) => {
+                self.counters.packets_forwarded += 1;
+                transmit(&mut self.ports, out);
+            }
+            Verdict::Consumed => self.counters.packets_consumed += 1,
+            Verdict::Discarded(_counted_by_the_stack) => {}
         }
     }
 
@@ -214,25 +236,26 @@ impl<A: Admission> Worker<A> {
             for _ in 0..RING_PACKETS_PER_TURN {
                 let Some(mut slot) = self.rings[from].take() else { break };
                 any = true;
-                match slot.errand {
-                    Some(Errand::Handle(interface)) => {
-                        self.counters.packets_from_rings += 1;
-                        match self.core.handle_packet(interface, &mut slot, &mut self.application, now) {
-                            Verdict::Forward(out) => {
-                                self.counters.packets_forwarded += 1;
-                                self.ports.forward_bytes(out, slot.chunk(0));
-                            }
-                            Verdict::Consumed => self.counters.packets_consumed += 1,
-                            Verdict::Discarded(_counted_by_the_stack) => {}
-                        }
-                    }
-                    Some(Errand::Transmit(interface)) => self.ports.forward_bytes(interface, slot.bytes()),
-                    None => {}
-                }
+                self.run_errand(&mut slot, now);
                 self.rings[from].give_back(slot);
             }
         }
         any
+    }
+
+    fn run_errand(&mut self, slot: &mut Slot, now: Instant) {
+        let verdict = match slot.errand {
+            Some(Errand::Transmit(interface)) => return self.ports.forward_bytes(interface, slot.bytes()),
+            Some(Errand::Handle(interface)) => {
+                self.core.handle_packet(interface, slot, &mut self.application, now)
+            }
+            Some(Errand::HandleWhole(interface)) => {
+                self.core.handle_steered(interface, slot.bytes(), &mut self.application, now)
+            }
+            None => return,
+        };
+        self.counters.packets_from_rings += 1;
+        self.conclude(verdict, |ports, out| ports.forward_bytes(out, slot.bytes()));
     }
 
     fn transmit(&mut self, now: Instant) -> bool {

@@ -65,7 +65,7 @@ pub struct Ports {
     pub list: Vec<Port>,
     interfaces: Vec<Option<Slot>>,
     /// By worker number; `None` for ourselves.
-    pub rings: Vec<Option<RingSender>>,
+    rings: Vec<Option<RingSender>>,
     pub discards: Discards,
 }
 
@@ -139,15 +139,26 @@ impl Ports {
 
     /// Gives the bytes to the worker that owns a queue of the interface.
     fn hand_over<'a>(&mut self, id: InterfaceId, pieces: impl IntoIterator<Item = &'a [u8]>) {
-        let owner = self.interface(id).and_then(|slot| slot.exit.owner);
-        match owner.and_then(|owner| self.rings.get(owner)?.as_ref()) {
+        match self.interface(id).and_then(|slot| slot.exit.owner) {
             None => self.discards.count(Discard::NoTransmitQueue),
-            Some(ring) => {
-                if !ring.send(Errand::Transmit(id), pieces) {
-                    self.discards.count(Discard::RingFull);
-                }
+            Some(owner) => {
+                self.send_to(owner, Errand::Transmit(id), pieces);
             }
         }
+    }
+
+    /// Sends a packet's bytes to another worker. False, and counted, when the ring is full.
+    pub fn send_to<'a>(
+        &mut self,
+        worker: usize,
+        errand: Errand,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> bool {
+        let sent = self.rings.get(worker).and_then(Option::as_ref).is_some_and(|ring| ring.send(errand, pieces));
+        if !sent {
+            self.discards.count(Discard::RingFull);
+        }
+        sent
     }
 
     fn queue(&mut self, port: usize, packet: Packet) -> Result<(), Packet> {

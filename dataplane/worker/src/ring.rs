@@ -18,6 +18,8 @@ pub const RING_PACKETS: usize = 512;
 pub enum Errand {
     /// It arrived on this interface, and its flow is yours.
     Handle(InterfaceId),
+    /// It was put together from fragments that arrived on this interface, and its flow is yours.
+    HandleWhole(InterfaceId),
     /// Transmit it on this interface, whose queue you own.
     Transmit(InterfaceId),
 }

@@ -73,6 +73,19 @@ impl Core {
         self.scope.stack.borrow_mut().handle_packet(interface, packet, admission, now)
     }
 
+    /// A packet that another worker put together from fragments ([`Stack::poll_steered`]); as [`Core::handle_packet`].
+    pub fn handle_steered(
+        &mut self,
+        interface: InterfaceId,
+        packet: &[u8],
+        admission: &mut dyn Admission,
+        now: Instant,
+    ) -> Verdict {
+        self.scope.set_now(now);
+        let _entered = scope::enter(&self.scope);
+        self.scope.stack.borrow_mut().handle_steered(interface, packet, admission, now)
+    }
+
     /// Wakes what the stack's events name, then polls ready tasks: at most [`POLLS_PER_TURN`], or until `expired`
     /// says so. True: more are ready.
     pub fn run_tasks(&mut self, now: Instant, expired: &mut dyn FnMut() -> bool) -> bool {

@@ -287,7 +287,7 @@ mod tests {
         }
         let now = at(1 << 31);
         let (mut fired, mut calls) = (Vec::new(), 0);
-        while wheel.len() > 0 {
+        while !wheel.is_empty() {
             let mut work = 16;
             while let Some(key) = wheel.poll(now, &mut work) {
                 fired.push(key);

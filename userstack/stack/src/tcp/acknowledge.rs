@@ -7,8 +7,9 @@ use super::header::Flags;
 use super::memory::Pool;
 use super::rack::DUPLICATE_THRESHOLD;
 use super::rtt::{MAX_RTO_NANOS, elapsed_nanos, later};
-use super::scoreboard::{AckClock, Delivered};
+use super::scoreboard::Delivered;
 use super::segment::Segment;
+use super::sent::AckClock;
 use super::sequence::Seq;
 use crate::Instant;
 

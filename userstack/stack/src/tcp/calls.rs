@@ -72,7 +72,7 @@ impl Connection {
         let taken = taken.min(wanted);
         if taken == 0 {
             self.user.write_blocked = true;
-            // While bytes are out, their acknowledgement makes room; else only the pool can.
+            // With bytes out, their acknowledgement makes room; without, only memory that comes back does.
             if held == 0 && !std::mem::replace(&mut self.user.starved, true) {
                 self.effects.add(Effects::STARVED);
             }

@@ -1,6 +1,6 @@
 //! One connection: its state and its variables. What it does when something happens lies beside it, one file a
-//! happening: [`super::arrival`] (a segment), [`super::acknowledge`] (its acknowledgement), [`super::output`] (what to
-//! send now), [`super::deadlines`] (time), [`super::calls`] (the user).
+//! happening: `arrival` (a segment), `acknowledge` (its acknowledgement), `output` (what to
+//! send now), `deadlines` (time), `calls` (the user).
 //!
 //! ```text
 //!  connect() --> SynSent ----------> Established --FIN--> CloseWait --shutdown()--> LastAck --> Closed

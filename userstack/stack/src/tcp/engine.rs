@@ -1,6 +1,6 @@
 //! One core's TCP: the turn. It finds the connection and lets it act, then settles what the connection asked for
-//! (timers, events, a place in the transmit queue). Segments come in through [`super::demux`], users' calls through
-//! [`super::user`].
+//! (timers, events, a place in the transmit queue). Segments come in through `demux`, users' calls through
+//! `user`.
 //!
 //! ```text
 //!   handle_segment ---> demux ---> Connection::on_segment --+

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::scoreboard::Sent;
+use super::sent::Sent;
 
 /// The smallest buffer: a request, and a page.
 const SMALLEST_SHIFT: u32 = 12;

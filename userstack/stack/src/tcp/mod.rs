@@ -20,6 +20,7 @@ mod rack;
 mod rtt;
 mod scoreboard;
 mod segment;
+mod sent;
 mod sequence;
 mod slab;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! RACK-TLP (RFC 8985): losses told by time, and a probe for a lost tail. The segments themselves lie in the
 //! scoreboard; this is the clock that they are measured by.
 
-use super::scoreboard::{AckClock, Sent};
+use super::sent::{AckClock, Sent};
 use super::sequence::Seq;
 use crate::Instant;
 

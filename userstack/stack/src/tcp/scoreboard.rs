@@ -13,27 +13,9 @@ use std::collections::VecDeque;
 use super::header::SackBlocks;
 use super::memory::Pool;
 use super::rack::Rack;
+use super::sent::{AckClock, Sent};
 use super::sequence::Seq;
 use crate::Instant;
-
-/// One segment in flight. A FIN counts as one number at its end.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Sent {
-    pub start: Seq,
-    pub end: Seq,
-    /// When it was sent last.
-    pub sent_at: Instant,
-    pub sacked: bool,
-    /// Taken as lost, and not sent again since.
-    pub lost: bool,
-    pub retransmitted: bool,
-}
-
-impl Sent {
-    fn len(&self) -> u32 {
-        self.end.since(self.start)
-    }
-}
 
 /// What one acknowledgement delivered.
 #[derive(Copy, Clone, Debug, Default)]
@@ -48,16 +30,6 @@ pub(crate) struct Delivered {
     pub reordered: bool,
     /// A retransmitted segment was among them.
     pub retransmitted: bool,
-}
-
-/// What of the acknowledgement decides whether it is of a retransmission or of the original (RFC 8985, section 6.2,
-/// step 2).
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct AckClock {
-    pub now: Instant,
-    /// The echoed timestamp as milliseconds of our clock, low 32 bits.
-    pub echo_ms: Option<u32>,
-    pub min_rtt_nanos: u64,
 }
 
 #[derive(Debug, Default)]

@@ -42,7 +42,7 @@ struct Scene {
 
 /// An established connection, with timestamps, SACK and window scale, of a peer that is only a template.
 fn scene() -> Scene {
-    let mut host = Host::new("10.0.0.1", 1500, 64 << 20);
+    let mut host = Host::new("10.0.0.1", 1500, 1 << 30);
     let spec =
         ListenSpec { addresses: Prefix { address: host.address, len: 32 }, port: Some(80), interface: None };
     let options = TcpOptions { keepalive: None, ..TcpOptions::default() };
@@ -127,8 +127,8 @@ fn sending() {
     let mut void = Void { segments: 0, ack: 0 };
     let text = vec![7; 64 * 1024];
     let mut ack = ours;
-    let mut acked = 0;
-    while void.segments < u64::from(segments()) {
+    let (mut acked, segments) = (0, u64::from(segments()));
+    while void.segments < segments {
         let _ = host.tcp.write(key, &[&text], now);
         host.tcp.poll_transmit(&mut void, 64, now);
         while acked + 2 <= void.segments {

@@ -20,7 +20,7 @@ struct Pair {
 
 impl Pair {
     fn new(options: TcpOptions, server_memory: usize) -> Self {
-        let client = Host::new("10.0.0.1", 1500, 64 << 20);
+        let client = Host::new("10.0.0.1", 1500, 1 << 30);
         let mut server = Host::new("10.0.0.2", 1500, server_memory);
         let listener = listen(&mut server, options);
         Self { client, server, listener, now: Instant::from_nanos(1_000_000) }
@@ -71,7 +71,7 @@ fn flags(packet: &Packet) -> Flags {
 
 #[test]
 fn an_event_is_told_once_until_it_is_taken() {
-    let mut pair = Pair::new(plain(), 1 << 20);
+    let mut pair = Pair::new(plain(), 1 << 30);
     let (client, server) = pair.open();
     assert_eq!(events(&mut pair.client), [TcpEvent::Connected(client), TcpEvent::Writable(client)]);
     assert_eq!(events(&mut pair.server), [TcpEvent::Acceptable(pair.listener)]);
@@ -87,7 +87,7 @@ fn an_event_is_told_once_until_it_is_taken() {
 
 #[test]
 fn a_key_misses_after_close_and_in_the_next_life() {
-    let mut pair = Pair::new(plain(), 1 << 20);
+    let mut pair = Pair::new(plain(), 1 << 30);
     let (client, server) = pair.open();
     pair.client.tcp.close(client, pair.now);
     assert_eq!(pair.client.tcp.read(client, &mut [0; 8], pair.now), Poll::Ready(Err(TcpError::Closed)));
@@ -103,7 +103,7 @@ fn a_key_misses_after_close_and_in_the_next_life() {
 
 #[test]
 fn a_cookie_of_a_worker_with_all_the_connections_it_may_have_is_tcp_flows_full() {
-    let mut pair = Pair::new(TcpOptions { backlog: 5_000, ..plain() }, 1 << 20);
+    let mut pair = Pair::new(TcpOptions { backlog: 5_000, ..plain() }, 1 << 30);
     pair.server.tcp.set_max_flows(1);
     let (first, second) = (pair.connect().unwrap(), pair.connect().unwrap());
     pair.settle();
@@ -113,7 +113,7 @@ fn a_cookie_of_a_worker_with_all_the_connections_it_may_have_is_tcp_flows_full()
 
 #[test]
 fn a_connect_takes_only_ports_that_steer_home_and_says_when_none_is_left() {
-    let mut pair = Pair::new(plain(), 1 << 20);
+    let mut pair = Pair::new(plain(), 1 << 30);
     let (local, remote) = (pair.client.address, SocketAddr::new(pair.server.address, 80));
     let mut taken = Vec::new();
     let last = loop {
@@ -132,7 +132,7 @@ fn a_connect_takes_only_ports_that_steer_home_and_says_when_none_is_left() {
 
 #[test]
 fn a_full_interface_loses_nothing_and_each_connection_has_its_turn() {
-    let mut pair = Pair::new(plain(), 1 << 24);
+    let mut pair = Pair::new(plain(), 1 << 30);
     let keys: Vec<_> = (0..3).map(|_| pair.open().0).collect();
     let text = vec![1; 200_000];
     keys.iter().for_each(|key| assert!(pair.client.tcp.write(*key, &[&text], pair.now).is_ready()));
@@ -152,7 +152,7 @@ fn a_full_interface_loses_nothing_and_each_connection_has_its_turn() {
 
 #[test]
 fn a_budget_is_kept_and_what_is_left_goes_next_time() {
-    let mut pair = Pair::new(plain(), 1 << 24);
+    let mut pair = Pair::new(plain(), 1 << 30);
     let (client, _) = pair.open();
     let _ = pair.client.tcp.write(client, &[&[1; 14_000]], pair.now);
     assert!(pair.client.tcp.poll_transmit(&mut pair.client.wire, 3, pair.now));
@@ -200,7 +200,7 @@ fn stalled_readers_close_their_windows_and_hold_no_more_than_them() {
 
 #[test]
 fn a_reset_flood_is_cut_at_the_bound_of_replies() {
-    let mut pair = Pair::new(plain(), 1 << 20);
+    let mut pair = Pair::new(plain(), 1 << 30);
     pair.connect().unwrap();
     let mut to_nobody = pair.client.transmit(pair.now).remove(0);
     to_nobody.bytes[2..4].copy_from_slice(&81u16.to_be_bytes());
@@ -214,7 +214,7 @@ fn a_reset_flood_is_cut_at_the_bound_of_replies() {
 
 #[test]
 fn a_segment_that_waits_for_its_neighbour_is_sent_again_by_its_timer() {
-    let mut pair = Pair::new(plain(), 1 << 20);
+    let mut pair = Pair::new(plain(), 1 << 30);
     pair.client.wire.refuse = Some(Refused::Resolving);
     let key = pair.connect().unwrap();
     assert!(pair.client.transmit(pair.now).is_empty());
@@ -227,7 +227,7 @@ fn a_segment_that_waits_for_its_neighbour_is_sent_again_by_its_timer() {
 
 #[test]
 fn a_connection_that_follows_another_starts_beyond_its_sequence() {
-    let mut pair = Pair::new(plain(), 1 << 20);
+    let mut pair = Pair::new(plain(), 1 << 30);
     let (client, server) = pair.open();
     let port = pair.client.tcp.info(client).unwrap().local.port();
     let _ = pair.client.tcp.write(client, &[&[1; 50_000]], pair.now);

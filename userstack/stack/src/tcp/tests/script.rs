@@ -102,7 +102,7 @@ impl Runner {
         let keepalive = None;
         let connect_timeout = Duration::from_secs(60);
         Self {
-            host: Host::new("10.0.0.1", 1500, 64 << 20),
+            host: Host::new("10.0.0.1", 1500, 1 << 30),
             now: Instant::from_nanos(3_600_000_000_000),
             options: TcpOptions {
                 keepalive,
@@ -380,7 +380,7 @@ impl Runner {
             "congestion" if value == "newreno" => self.options.congestion = Congestion::NewReno,
             "congestion" if value == "cubic" => self.options.congestion = Congestion::Cubic,
             "family" if value == "ipv6" => {
-                self.host = Host::new("2001:db8::1", self.host.wire.mtu, 64 << 20);
+                self.host = Host::new("2001:db8::1", self.host.wire.mtu, 1 << 30);
                 self.peer_address = "2001:db8::2".parse().map_err(|_| "address")?;
             }
             _ => return Err("no such setting".into()),

@@ -60,7 +60,7 @@ struct Stream {
 
 impl World {
     fn new(seed: u64, addresses: [&str; 2], mtu: u16, faults: Faults) -> Self {
-        let hosts = addresses.map(|address| Host::new(address, mtu, 64 << 20));
+        let hosts = addresses.map(|address| Host::new(address, mtu, 1 << 30));
         Self {
             now: Instant::from_nanos(1),
             hosts,
