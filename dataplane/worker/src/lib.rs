@@ -20,6 +20,8 @@ mod latch;
 mod mailbox;
 mod ports;
 mod ring;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use counters::TurnCounters;
