@@ -11,12 +11,11 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, Pod};
 
+use crate::limits::QUEUES_MAX;
 use crate::link::{self, Link, LinkError};
+use crate::mode::AttachMode;
 use crate::owned::OwnedTables;
 use crate::{AttachError, MapUpdateError, Notice, OwnedPrefix, Verdict, Verdicts, VlanSet};
-
-/// Queues of one interface (`QUEUES_MAX` in redirect.c): more than any card of today has.
-pub const QUEUES_MAX: u32 = 256;
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect.o"));
 
@@ -31,24 +30,6 @@ const EBUSY: i32 = 16;
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const ERANGE: i32 = 34;
-
-/// Where on the receive path the program runs.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum AttachMode {
-    /// In the network stack (`XDP_FLAGS_SKB_MODE`): any interface; the cheapest on a veth.
-    Generic,
-    /// In the driver (`XDP_FLAGS_DRV_MODE`).
-    Native,
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Generic => "generic",
-            Self::Native => "native",
-        })
-    }
-}
 
 /// What the interface is to the node (`ROLE_*` in redirect.c).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

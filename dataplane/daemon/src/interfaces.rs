@@ -50,12 +50,20 @@ pub async fn plan(netlink: &Netlink, config: &NodeConfig) -> Result<Plan, StartE
 }
 
 impl Plan {
-    async fn add(&mut self, netlink: &Netlink, config: &NodeConfig, named: &Interface) -> Result<(), StartError> {
+    async fn add(
+        &mut self,
+        netlink: &Netlink,
+        config: &NodeConfig,
+        named: &Interface,
+    ) -> Result<(), StartError> {
         let uplink = netlink.uplink(&named.name).await?;
         if uplink.tag.is_some() {
             for (device, result) in netlink.switch_off_vlan_offload(&uplink).await? {
                 if result == host::VlanOffload::FarEndUnknown {
-                    tracing::warn!(device, "veth with VLANs: run `ethtool -K DEV tx-vlan-hw-insert off` at its far end, or tags are lost");
+                    tracing::warn!(
+                        device,
+                        "veth with VLANs: run `ethtool -K DEV tx-vlan-hw-insert off` at its far end, or tags are lost"
+                    );
                 }
             }
         }
@@ -76,7 +84,8 @@ impl Plan {
             devices.push(self.device(device)?);
         }
         let no_mac = || StartError::NoEthernet { interface: named.name.clone() };
-        let id = InterfaceId(u16::try_from(self.interfaces.len()).map_err(|_| StartError::TooManyInterfaces)?);
+        let id =
+            InterfaceId(u16::try_from(self.interfaces.len()).map_err(|_| StartError::TooManyInterfaces)?);
         let config = InterfaceConfig {
             id,
             name: named.name.clone(),

@@ -27,7 +27,15 @@ struct Family {
 
 impl Exposition {
     /// Adds one sample. `series` is the family's name, or for a histogram the name with `_bucket`, `_sum` or `_count`.
-    pub fn add(&mut self, family: &str, help: &str, kind: Kind, series: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn add(
+        &mut self,
+        family: &str,
+        help: &str,
+        kind: Kind,
+        series: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
         let family = self.families.entry(family.to_owned()).or_insert_with(|| Family {
             help: help.to_owned(),
             kind,
@@ -53,7 +61,8 @@ impl Exposition {
                 Kind::Histogram => "histogram",
             };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {}", family.help.replace('\\', "\\\\").replace('\n', "\\n"));
+            let _ =
+                writeln!(text, "# HELP {name} {}", family.help.replace('\\', "\\\\").replace('\n', "\\n"));
             let _ = writeln!(text, "# TYPE {name} {kind}");
             for ((series, labels), value) in &family.series {
                 let _ = writeln!(text, "{series}{labels} {value}");
@@ -68,7 +77,8 @@ fn render_labels(labels: &[(&str, &str)]) -> String {
         return String::new();
     }
     let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    let pairs: Vec<String> =
+        labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
     format!("{{{}}}", pairs.join(","))
 }
 

@@ -9,7 +9,9 @@ use host::{Netlink, Watcher};
 use proxy::{Proxy, ProxyConfig};
 use socket::Core;
 use tokio::signal::unix::{SignalKind, signal};
-use worker::{Command, Doorbell, Exit, Idle, Mailbox, Place, Port, Sender, Stack, StackConfig, Worker, mailbox, ring};
+use worker::{
+    Command, Doorbell, Exit, Idle, Mailbox, Place, Port, Sender, Stack, StackConfig, Worker, mailbox, ring,
+};
 
 use crate::attach::{self, Seed};
 use crate::config::{NodeConfig, Poll};
@@ -43,7 +45,13 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     let plan = Rc::new(interfaces::plan(&netlink, &config).await?);
     let mut attached = attach::attach(&plan, config.workers.len())?;
     for queue in &attached.queues {
-        tracing::info!(device = queue.device, queue = queue.queue, mode = queue.mode, why_not_better = queue.why_not_better, "queue pair");
+        tracing::info!(
+            device = queue.device,
+            queue = queue.queue,
+            mode = queue.mode,
+            why_not_better = queue.why_not_better,
+            "queue pair"
+        );
     }
     let stop = Arc::new(AtomicBool::new(false));
     let crew = start_workers(&config, &plan, attached.seeds, secret, &stop)?;
@@ -54,7 +62,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
 
     let routes: Arc<[_]> = plan.workload_routes().into();
     node.tell_all(move |worker, _now| worker.set_routes(&routes));
-    let watcher = Watcher::start(&netlink, node.config.interfaces.iter().map(|named| named.name.clone())).await?;
+    let watcher =
+        Watcher::start(&netlink, node.config.interfaces.iter().map(|named| named.name.clone())).await?;
     tokio::task::spawn_local(mirror::follow(watcher, Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(mirror::notices(Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(housekeeping::run(Rc::clone(&node)));
@@ -124,7 +133,8 @@ fn start_workers(
     stop: &Arc<AtomicBool>,
 ) -> Result<Crew, StartError> {
     let no_bell = |source| StartError::Runtime { source };
-    let bells: Vec<Doorbell> = seeds.iter().map(|_| Doorbell::new()).collect::<Result<_, _>>().map_err(no_bell)?;
+    let bells: Vec<Doorbell> =
+        seeds.iter().map(|_| Doorbell::new()).collect::<Result<_, _>>().map_err(no_bell)?;
     let places = places(&bells);
     let clock = Clock::start();
     let mut crew = Crew { handles: Vec::new(), threads: Vec::new() };
@@ -181,7 +191,8 @@ impl Recruit {
         ready: &std::sync::mpsc::Sender<Result<(), String>>,
     ) {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: self.cpu }) {
-            let _ = ready.send(Err("cannot be pinned there: is the CPU online and allowed to this process?".into()));
+            let _ = ready
+                .send(Err("cannot be pinned there: is the CPU online and allowed to this process?".into()));
             return;
         }
         let (doorbell, poll, spin) = (self.doorbell.clone(), self.poll, self.spin);
@@ -229,7 +240,8 @@ impl Recruit {
             ports_of_device[device].push(worker.add_port(Port::new(name, device, queue)));
         }
         for logical in &self.plan.interfaces {
-            let ports: Vec<usize> = logical.devices.iter().flat_map(|&device| ports_of_device[device].clone()).collect();
+            let ports: Vec<usize> =
+                logical.devices.iter().flat_map(|&device| ports_of_device[device].clone()).collect();
             let owner = ports.is_empty().then(|| owner_of(&self.plan, logical, self.number));
             worker.set_interface(logical.config.clone(), Exit { ports, owner }, now);
         }
@@ -239,6 +251,7 @@ impl Recruit {
 
 /// Which worker transmits for one that has no queue of an interface: those that have one take turns.
 fn owner_of(plan: &Plan, logical: &interfaces::Logical, number: usize) -> usize {
-    let queues = logical.devices.iter().map(|&device| plan.devices[device].queues as usize).min().unwrap_or(1);
+    let queues =
+        logical.devices.iter().map(|&device| plan.devices[device].queues as usize).min().unwrap_or(1);
     number % queues.max(1)
 }

@@ -44,8 +44,12 @@ impl Idle {
     pub fn sleep<A: Admission>(&self, worker: &mut Worker<A>, now: Instant) {
         self.doorbell.announce_sleep();
         if worker.is_idle() {
-            let deadline = worker.core.poll_timeout().map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
-            let timeout = Timespec { tv_sec: deadline.as_secs().cast_signed(), tv_nsec: deadline.subsec_nanos().into() };
+            let deadline =
+                worker.core.poll_timeout().map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
+            let timeout = Timespec {
+                tv_sec: deadline.as_secs().cast_signed(),
+                tv_nsec: deadline.subsec_nanos().into(),
+            };
             let mut waiting = vec![PollFd::from_borrowed_fd(self.doorbell.descriptor(), PollFlags::IN)];
             let queues = worker.ports_mut().iter().filter_map(|port| port.queue.descriptor());
             waiting.extend(queues.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)));

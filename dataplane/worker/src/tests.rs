@@ -9,8 +9,8 @@ use stack::{
 };
 
 use crate::{
-    Command, Doorbell, Exit, MAILBOX_COMMANDS, Place, Port, RING_PACKETS, RingReceiver, StackConfig, Worker, flow, mailbox,
-    ring,
+    Command, Doorbell, Exit, MAILBOX_COMMANDS, Place, Port, RING_PACKETS, RingReceiver, StackConfig, Worker,
+    flow, mailbox, ring,
 };
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
