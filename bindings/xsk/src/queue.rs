@@ -187,6 +187,11 @@ impl Queue {
         }
     }
 
+    /// Whether chunks wait on the transmit ring: the kernel did not take all of them, and wants to be asked again.
+    pub fn is_sending(&self) -> bool {
+        self.socket().transmit.is_waiting()
+    }
+
     /// Readable when packets wait on the receive ring.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.socket().descriptor()

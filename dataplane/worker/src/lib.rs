@@ -324,10 +324,12 @@ impl<A: Admission> Worker<A> {
 
     /// Nothing waits that only a turn can move on: the worker may sleep until its next deadline.
     pub fn is_idle(&self) -> bool {
-        self.mailbox.is_empty()
-            && self.rings.iter().all(RingReceiver::is_empty)
-            && !self.core.has_ready()
-            && self.ports.list.iter().all(|port| port.outgoing.is_empty())
+        self.mailbox.is_empty() && self.rings.iter().all(RingReceiver::is_empty) && !self.core.has_ready()
+    }
+
+    /// A device has not taken all that is for it: the worker must come back soon, though nothing will wake it.
+    pub fn is_sending(&self) -> bool {
+        self.ports.list.iter().any(|port| port.up && port.is_sending())
     }
 
     /// After a sleep every queue pair is due a visit.

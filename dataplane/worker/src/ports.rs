@@ -39,11 +39,15 @@ impl Port {
         }
     }
 
-    /// Hands the ring what waits; what it does not take waits on.
+    /// Hands the ring what waits, and asks the device again for what it left; what the ring does not take waits on.
     pub fn flush(&mut self) {
-        if !self.outgoing.is_empty() {
+        if self.is_sending() {
             self.queue.transmit(&mut self.outgoing);
         }
+    }
+
+    pub fn is_sending(&self) -> bool {
+        !self.outgoing.is_empty() || self.queue.is_sending()
     }
 
     pub fn counters(&mut self) -> QueueCounters {

@@ -215,3 +215,59 @@ fn a_stuck_worker_s_mailbox_has_a_bound() {
     assert!((0..MAILBOX_COMMANDS as u32).all(|command| sender.send(command).is_ok()));
     assert!(sender.send(0).is_err());
 }
+
+/// A device that keeps packets on its ring until it is asked again, as the kernel does when it is short of memory.
+struct Reluctant {
+    pair: MemoryQueuePair,
+    ring: Burst,
+    asked: u32,
+}
+
+impl QueuePair for Reluctant {
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        self.pair.receive(burst)
+    }
+
+    fn transmit(&mut self, burst: &mut Burst) {
+        self.asked += 1;
+        if self.asked > 1 {
+            self.pair.transmit(&mut self.ring);
+        }
+        while let Some(packet) = burst.pop() {
+            self.ring.push(packet).unwrap();
+        }
+    }
+
+    fn frame(&mut self) -> Option<Frame> {
+        self.pair.frame()
+    }
+
+    fn offloads(&self) -> nic::Offloads {
+        self.pair.offloads()
+    }
+
+    fn counters(&mut self) -> nic::QueueCounters {
+        self.pair.counters()
+    }
+
+    fn is_sending(&self) -> bool {
+        !self.ring.is_empty()
+    }
+}
+
+#[test]
+fn a_device_that_left_packets_on_its_ring_is_asked_again_without_new_ones() {
+    let mut bench = bench(Place::alone(), Way::Nowhere);
+    let (near, far) = MemoryQueuePair::pair(MemoryLink::default());
+    let reluctant = Reluctant { pair: near, ring: Burst::new(), asked: 0 };
+    let down = bench.worker.add_port(Port::new("down".into(), 1, Box::new(reluctant)));
+    bench.worker.set_interface(interface(DOWN, [10, 1, 0, 1]), Exit { ports: vec![down], owner: None }, NOW);
+    bench.backend = Some(far);
+    bench.send(&datagram(5000));
+    bench.turn();
+    assert_eq!(bench.arrived_at_backend(), 0);
+    assert!(bench.worker.is_sending(), "a sleep now must be a short one");
+    bench.turn();
+    assert_eq!(bench.arrived_at_backend(), 1);
+    assert!(!bench.worker.is_sending());
+}
