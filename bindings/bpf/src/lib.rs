@@ -12,7 +12,7 @@ mod notice;
 mod owned;
 mod verdict;
 
-pub use attach::{AttachMode, QUEUES_MAX, Redirect, RedirectConfig, Role};
+pub use attach::{AttachMode, Buffers, QUEUES_MAX, Redirect, RedirectConfig, Role};
 pub use error::{AttachError, MapUpdateError};
 pub use link::{Link, LinkError};
 pub use notice::Notice;
