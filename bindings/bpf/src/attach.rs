@@ -31,6 +31,16 @@ const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const ERANGE: i32 = 34;
 
+/// What a packet may lie in when the program sees it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Buffers {
+    /// One: the sockets take no chains. A driver that cannot keep to it, for the MTU, refuses the program; with one that
+    /// asks for several it would drop at the redirect what did not fit one, and nobody would know.
+    One,
+    /// As many as the driver likes, where the kernel can (Linux 5.18).
+    Several,
+}
+
 /// What the interface is to the node (`ROLE_*` in redirect.c).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -105,6 +115,7 @@ impl Redirect {
     pub fn attach(
         interface_index: u32,
         mode: AttachMode,
+        buffers: Buffers,
         config: &RedirectConfig,
     ) -> Result<Self, AttachError> {
         let interface = Link::by_index(interface_index).map_err(|error| match error {
@@ -113,7 +124,7 @@ impl Redirect {
         })?;
         refuse_foreign(&interface)?;
         let mut program = Ebpf::load(PROGRAM).map_err(load_error)?;
-        let (name, frags) = load(&mut program)?;
+        let (name, frags) = load(&mut program, buffers)?;
         let link = attach(&mut program, name, &interface, mode)?;
         let maps = Maps::take(&mut program).map_err(|source| AttachError::Kernel {
             what: "open the program's maps",
@@ -197,19 +208,32 @@ fn refuse_foreign(interface: &Link) -> Result<(), AttachError> {
     }
 }
 
-/// Loads the program with frags where the kernel takes it, without elsewhere.
-fn load(program: &mut Ebpf) -> Result<(&'static str, bool), AttachError> {
-    match xdp(program, WITH_FRAGS)?.load() {
-        Ok(()) => return Ok((WITH_FRAGS, true)),
-        Err(error) if is_denied(&error) => {
-            return Err(AttachError::NoPrivilege { what: "load an XDP program" });
-        }
-        Err(_) => {}
+/// Loads the program with frags where they are wanted and the kernel takes it, without elsewhere.
+fn load(program: &mut Ebpf, buffers: Buffers) -> Result<(&'static str, bool), AttachError> {
+    if buffers == Buffers::Several && xdp(program, WITH_FRAGS)?.load().is_ok() {
+        return Ok((WITH_FRAGS, true));
     }
-    xdp(program, WITHOUT_FRAGS)?
-        .load()
-        .map_err(|error| AttachError::Kernel { what: "load the XDP program", detail: error.to_string() })?;
+    xdp(program, WITHOUT_FRAGS)?.load().map_err(|error| match &error {
+        ProgramError::LoadError { io_error, verifier_log } => refused(io_error, &verifier_log.to_string()),
+        other => AttachError::Kernel { what: "load the XDP program", detail: other.to_string() },
+    })?;
     Ok((WITHOUT_FRAGS, false))
+}
+
+/// The verifier, too, says EACCES, but says why.
+fn refused(error: &io::Error, log: &str) -> AttachError {
+    if denied(error) && log.trim().is_empty() {
+        return AttachError::NoPrivilege { what: "load an XDP program" };
+    }
+    AttachError::Kernel { what: "load the XDP program", detail: format!("{error}: {}", last_lines(log)) }
+}
+
+/// The verifier's verdict stands at the end of its log, below the instruction that it is about.
+const VERDICT_LINES: usize = 4;
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(VERDICT_LINES)..].join("; ")
 }
 
 fn attach(program: &mut Ebpf, name: &str, interface: &Link, mode: AttachMode) -> Result<FdLink, AttachError> {
@@ -325,4 +349,18 @@ fn replace<A: Pod + Ord>(
         held.remove(&(len, address));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_the_verifier_refuses_is_no_lack_of_privilege() {
+        let log = "39: (71) r1 = *(u8 *)(r2 +8)\nR2 unbounded memory access\n";
+        let error = refused(&io::Error::from_raw_os_error(EACCES), log).to_string();
+        assert!(error.contains("(r2 +8); R2 unbounded memory access"), "{error}");
+        let denied = refused(&io::Error::from_raw_os_error(EPERM), "");
+        assert!(matches!(denied, AttachError::NoPrivilege { .. }), "{denied}");
+    }
 }

@@ -14,7 +14,7 @@ mod notice;
 mod owned;
 mod verdict;
 
-pub use attach::{Redirect, RedirectConfig, Role};
+pub use attach::{Buffers, Redirect, RedirectConfig, Role};
 pub use error::{AttachError, MapUpdateError};
 pub use limits::{OWNED_MAX, QUEUES_MAX};
 pub use link::{Link, LinkError};

@@ -31,7 +31,7 @@ pub async fn follow(mut watcher: Watcher, node: Rc<Node>, plan: Rc<Plan>) {
             }
             Change::Link(link) => {
                 if let Some(&device) = devices.get(&link.index) {
-                    let up = link.is_running();
+                    let up = link.is_carrying();
                     tracing::info!(device = link.name, up, "link");
                     node.tell_all(move |worker, _now| worker.set_device_up(device, up));
                 }

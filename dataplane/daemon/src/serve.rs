@@ -62,8 +62,10 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
 
     let routes: Arc<[_]> = plan.workload_routes().into();
     node.tell_all(move |worker, _now| worker.set_routes(&routes));
-    let watcher =
-        Watcher::start(&netlink, node.config.interfaces.iter().map(|named| named.name.clone())).await?;
+    // The kernel's routes name the interfaces of the configuration; a bond's members are known by their own names.
+    let named = node.config.interfaces.iter().map(|named| &named.name);
+    let devices = plan.devices.iter().map(|device| &device.link.name);
+    let watcher = Watcher::start(&netlink, named.chain(devices)).await?;
     tokio::task::spawn_local(mirror::follow(watcher, Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(mirror::notices(Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(housekeeping::run(Rc::clone(&node)));

@@ -75,7 +75,9 @@ pub struct Worker<A> {
 }
 
 /// Something the management thread wants done between two turns' work.
-pub struct Command<A>(Box<dyn FnOnce(&mut Worker<A>, Instant) + Send>);
+pub struct Command<A>(Act<A>);
+
+type Act<A> = Box<dyn FnOnce(&mut Worker<A>, Instant) + Send>;
 
 impl<A> Command<A> {
     pub fn new(act: impl FnOnce(&mut Worker<A>, Instant) + Send + 'static) -> Self {

@@ -231,6 +231,7 @@ static __always_inline enum verdict judge(struct xdp_md *frame)
 	struct interface_config *interface;
 	struct ethernet *ethernet = cursor.at;
 	__u32 zero = 0;
+	__u32 vlan;
 	__be16 type;
 
 	if ((void *)(ethernet + 1) > cursor.end)
@@ -250,7 +251,11 @@ static __always_inline enum verdict judge(struct xdp_md *frame)
 	interface = bpf_map_lookup_elem(&config, &zero);
 	if (!interface)
 		return PASSED_OTHER_VLAN;
-	if (!(interface->vlans[(cursor.vlan >> 3) & 511] & (1 << (cursor.vlan & 7))))
+	// Linux 6.1 forgets a number's bounds when its bytes are swapped. The compiler does not, and would take the mask away
+	// that tells the verifier.
+	vlan = cursor.vlan;
+	asm volatile("" : "+r"(vlan));
+	if (!(interface->vlans[(vlan >> 3) & 511] & (1 << (vlan & 7))))
 		return PASSED_OTHER_VLAN;
 	cursor.role = interface->role;
 	cursor.deny_outbound = interface->deny_outbound;

@@ -3,7 +3,10 @@
 use std::net::{Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
-use bpf::{Claim, Link, OwnedPrefix, Redirect, RedirectConfig, Role, Verdict, VlanSet};
+use bpf::{
+    AttachError, AttachMode, Buffers, Claim, Link, OwnedPrefix, Redirect, RedirectConfig, Role, Verdict,
+    VlanSet,
+};
 use nic::{Pools, UmemSet, XdpMode};
 
 use super::lab::{KERNEL, Lab, OURS, PATIENCE, Running, ask, eventually, is_root, owned, peer_socket};
@@ -193,6 +196,23 @@ fn a_workload_reaches_nothing_but_the_mesh_where_outbound_is_denied() {
     expect_verdicts(redirect, &mut wire, &[(Verdict::PassedOtherAddress, ipv4([192, 0, 2, 1], tcp))]);
 }
 
+fn attach_native(link: &Link, buffers: Buffers) -> Result<Redirect, AttachError> {
+    Redirect::attach(link.index, AttachMode::Native, buffers, &RedirectConfig::untagged(Role::Uplink))
+}
+
+#[test]
+fn a_veth_whose_packets_do_not_fit_one_buffer_refuses_a_program_for_one_by_name() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(9_000);
+    lab.node.enter();
+    let link = Link::by_name("n0").expect("the veth is there");
+    let error = attach_native(&link, Buffers::One).expect_err("9,000 bytes do not fit a page");
+    assert!(matches!(&error, AttachError::MtuTooLarge { interface, .. } if interface == "n0"), "{error}");
+    attach_native(&link, Buffers::Several).expect("several buffers hold them");
+}
+
 #[test]
 fn owned_prefixes_change_while_the_program_runs() {
     if !is_root() {
@@ -202,9 +222,7 @@ fn owned_prefixes_change_while_the_program_runs() {
     let mut wire = Wire::open(&lab);
     lab.node.enter();
     let link = Link::by_name("n0").expect("the veth is there");
-    let mut redirect =
-        Redirect::attach(link.index, bpf::AttachMode::Native, &RedirectConfig::untagged(Role::Uplink))
-            .expect("native mode works on a veth");
+    let mut redirect = attach_native(&link, Buffers::Several).expect("native mode works on a veth");
     // Without sockets what is owned is passed, and counted as such.
     let mut verdict_of = |redirect: &Redirect| {
         let before = redirect.verdicts().expect("verdicts can be read");
