@@ -41,6 +41,12 @@ pub struct Seed {
     queues: Vec<(usize, BoundQueue)>,
 }
 
+/// A queue pair that works, and the number of the device that it belongs to.
+pub struct OpenQueue {
+    pub device: usize,
+    pub pair: Box<dyn QueuePair>,
+}
+
 #[derive(Debug)]
 pub struct Attached {
     pub attachments: Vec<Attachment>,
@@ -131,11 +137,14 @@ impl Attachment {
 
 impl Seed {
     /// Makes the queue pairs, by device number. Called on the worker's thread, where they stay.
-    pub fn open(self) -> Result<Vec<(usize, Box<dyn QueuePair>)>, String> {
+    pub fn open(self) -> Result<Vec<OpenQueue>, String> {
         let mut pools = Pools::new();
-        let mut pairs: Vec<(usize, Box<dyn QueuePair>)> = Vec::new();
+        let mut pairs = Vec::new();
         for (device, bound) in self.queues {
-            pairs.push((device, Box::new(pools.start(bound).map_err(|error| error.to_string())?)));
+            pairs.push(OpenQueue {
+                device,
+                pair: Box::new(pools.start(bound).map_err(|error| error.to_string())?),
+            });
         }
         Ok(pairs)
     }

@@ -9,7 +9,7 @@ use worker::Discard;
 use worker::{TurnCounters, Worker};
 
 use crate::attach::Attachment;
-use crate::metrics::{Exposition, Kind};
+use crate::metrics::{Described, Exposition, Kind};
 use crate::sessions::{self, ByRoute};
 
 /// A copy of everything one worker counted.
@@ -120,8 +120,7 @@ pub fn exposition(
         for sample in &report.samples {
             let labels: Vec<(&str, &str)> =
                 sample.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let (family, kind) = family_of(sample);
-            text.add(family, sample.help, kind, sample.name, &labels, sample.value);
+            text.add(&family_of(sample), sample.name, &labels, sample.value);
         }
     }
     for attachment in attachments {
@@ -142,8 +141,8 @@ pub fn exposition(
 }
 
 /// The family that a sample's series belongs to.
-fn family_of(sample: &Sample) -> (&'static str, Kind) {
-    match sample.kind {
+fn family_of(sample: &Sample) -> Described<'_> {
+    let (name, kind) = match sample.kind {
         SampleKind::Counter => (sample.name, Kind::Counter),
         SampleKind::Gauge => (sample.name, Kind::Gauge),
         SampleKind::Histogram => {
@@ -151,7 +150,8 @@ fn family_of(sample: &Sample) -> (&'static str, Kind) {
                 ["_bucket", "_sum", "_count"].iter().find_map(|suffix| sample.name.strip_suffix(suffix));
             (family.unwrap_or(sample.name), Kind::Histogram)
         }
-    }
+    };
+    Described { name, help: sample.help, kind }
 }
 
 fn worker(text: &mut Exposition, report: &WorkerReport) {
@@ -169,14 +169,7 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
     for (kind, time) in [("busy", turns.busy), ("empty", turns.empty), ("sleep", turns.asleep)] {
         let labels = [worker, ("kind", kind)];
         let help = "Where a worker's time went.";
-        text.add(
-            "ringway_worker_seconds_total",
-            help,
-            Kind::Counter,
-            "ringway_worker_seconds_total",
-            &labels,
-            time.as_secs_f64(),
-        );
+        text.seconds("ringway_worker_seconds_total", help, &labels, time);
     }
     text.gauge(
         "ringway_worker_longest_turn_seconds",

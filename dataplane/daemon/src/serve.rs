@@ -13,7 +13,7 @@ use worker::{
     Command, Doorbell, Exit, Idle, Mailbox, Place, Port, Sender, Stack, StackConfig, Worker, mailbox, ring,
 };
 
-use crate::attach::{self, Seed};
+use crate::attach::{self, OpenQueue, Seed};
 use crate::config::{NodeConfig, Poll};
 use crate::error::StartError;
 use crate::interfaces::{self, Plan};
@@ -237,9 +237,9 @@ impl Recruit {
         let mut worker = Worker::new(core, proxy, self.mailbox, self.place);
         worker.set_epoch(clock.epoch_nanos());
         let mut ports_of_device = vec![Vec::new(); self.plan.devices.len()];
-        for (device, queue) in self.seed.open()? {
+        for OpenQueue { device, pair } in self.seed.open()? {
             let name = self.plan.devices[device].link.name.clone();
-            ports_of_device[device].push(worker.add_port(Port::new(name, device, queue)));
+            ports_of_device[device].push(worker.add_port(Port::new(name, device, pair)));
         }
         for logical in &self.plan.interfaces {
             let ports: Vec<usize> =
