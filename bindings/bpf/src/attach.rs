@@ -11,12 +11,11 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, Pod};
 
+use crate::limits::QUEUES_MAX;
 use crate::link::{self, Link, LinkError};
+use crate::mode::AttachMode;
 use crate::owned::OwnedTables;
 use crate::{AttachError, MapUpdateError, Notice, OwnedPrefix, Verdict, Verdicts, VlanSet};
-
-/// Queues of one interface (`QUEUES_MAX` in redirect.c): more than any card of today has.
-pub const QUEUES_MAX: u32 = 256;
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect.o"));
 
@@ -32,22 +31,14 @@ const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const ERANGE: i32 = 34;
 
-/// Where on the receive path the program runs.
+/// What a packet may lie in when the program sees it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum AttachMode {
-    /// In the network stack (`XDP_FLAGS_SKB_MODE`): any interface; the cheapest on a veth.
-    Generic,
-    /// In the driver (`XDP_FLAGS_DRV_MODE`).
-    Native,
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Generic => "generic",
-            Self::Native => "native",
-        })
-    }
+pub enum Buffers {
+    /// One: the sockets take no chains. A driver that cannot keep to it, for the MTU, refuses the program; with one that
+    /// asks for several it would drop at the redirect what did not fit one, and nobody would know.
+    One,
+    /// As many as the driver likes, where the kernel can (Linux 5.18).
+    Several,
 }
 
 /// What the interface is to the node (`ROLE_*` in redirect.c).
@@ -62,12 +53,14 @@ pub enum Role {
 pub struct RedirectConfig {
     pub role: Role,
     pub vlans: VlanSet,
+    /// On a workload interface: what the mesh does not take, and the kernel would forward, dies.
+    pub deny_outbound: bool,
 }
 
 impl RedirectConfig {
     /// Untagged frames of an interface with this role.
     pub fn untagged(role: Role) -> Self {
-        Self { role, vlans: VlanSet::untagged() }
+        Self { role, vlans: VlanSet::untagged(), deny_outbound: false }
     }
 
     /// `struct interface_config` of redirect.c.
@@ -78,6 +71,7 @@ impl RedirectConfig {
         };
         let mut bytes = [0; 520];
         bytes[..4].copy_from_slice(&role.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&u32::from(self.deny_outbound).to_ne_bytes());
         bytes[8..].copy_from_slice(self.vlans.bits());
         bytes
     }
@@ -121,6 +115,7 @@ impl Redirect {
     pub fn attach(
         interface_index: u32,
         mode: AttachMode,
+        buffers: Buffers,
         config: &RedirectConfig,
     ) -> Result<Self, AttachError> {
         let interface = Link::by_index(interface_index).map_err(|error| match error {
@@ -129,7 +124,7 @@ impl Redirect {
         })?;
         refuse_foreign(&interface)?;
         let mut program = Ebpf::load(PROGRAM).map_err(load_error)?;
-        let (name, frags) = load(&mut program)?;
+        let (name, frags) = load(&mut program, buffers)?;
         let link = attach(&mut program, name, &interface, mode)?;
         let maps = Maps::take(&mut program).map_err(|source| AttachError::Kernel {
             what: "open the program's maps",
@@ -213,19 +208,32 @@ fn refuse_foreign(interface: &Link) -> Result<(), AttachError> {
     }
 }
 
-/// Loads the program with frags where the kernel takes it, without elsewhere.
-fn load(program: &mut Ebpf) -> Result<(&'static str, bool), AttachError> {
-    match xdp(program, WITH_FRAGS)?.load() {
-        Ok(()) => return Ok((WITH_FRAGS, true)),
-        Err(error) if is_denied(&error) => {
-            return Err(AttachError::NoPrivilege { what: "load an XDP program" });
-        }
-        Err(_) => {}
+/// Loads the program with frags where they are wanted and the kernel takes it, without elsewhere.
+fn load(program: &mut Ebpf, buffers: Buffers) -> Result<(&'static str, bool), AttachError> {
+    if buffers == Buffers::Several && xdp(program, WITH_FRAGS)?.load().is_ok() {
+        return Ok((WITH_FRAGS, true));
     }
-    xdp(program, WITHOUT_FRAGS)?
-        .load()
-        .map_err(|error| AttachError::Kernel { what: "load the XDP program", detail: error.to_string() })?;
+    xdp(program, WITHOUT_FRAGS)?.load().map_err(|error| match &error {
+        ProgramError::LoadError { io_error, verifier_log } => refused(io_error, &verifier_log.to_string()),
+        other => AttachError::Kernel { what: "load the XDP program", detail: other.to_string() },
+    })?;
     Ok((WITHOUT_FRAGS, false))
+}
+
+/// The verifier, too, says EACCES, but says why.
+fn refused(error: &io::Error, log: &str) -> AttachError {
+    if denied(error) && log.trim().is_empty() {
+        return AttachError::NoPrivilege { what: "load an XDP program" };
+    }
+    AttachError::Kernel { what: "load the XDP program", detail: format!("{error}: {}", last_lines(log)) }
+}
+
+/// The verifier's verdict stands at the end of its log, below the instruction that it is about.
+const VERDICT_LINES: usize = 4;
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(VERDICT_LINES)..].join("; ")
 }
 
 fn attach(program: &mut Ebpf, name: &str, interface: &Link, mode: AttachMode) -> Result<FdLink, AttachError> {
@@ -341,4 +349,18 @@ fn replace<A: Pod + Ord>(
         held.remove(&(len, address));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_the_verifier_refuses_is_no_lack_of_privilege() {
+        let log = "39: (71) r1 = *(u8 *)(r2 +8)\nR2 unbounded memory access\n";
+        let error = refused(&io::Error::from_raw_os_error(EACCES), log).to_string();
+        assert!(error.contains("(r2 +8); R2 unbounded memory access"), "{error}");
+        let denied = refused(&io::Error::from_raw_os_error(EPERM), "");
+        assert!(matches!(denied, AttachError::NoPrivilege { .. }), "{denied}");
+    }
 }

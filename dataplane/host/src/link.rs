@@ -1,7 +1,8 @@
 //! A network interface as the kernel describes it.
 
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    BondPortState, InfoBondPort, InfoData, InfoKind, InfoPortData, InfoVlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 
 /// One interface of the namespace.
@@ -20,6 +21,9 @@ pub struct Link {
     pub carrier: bool,
     /// The bond, bridge or VRF that it belongs to, by index.
     pub controller: Option<u32>,
+    /// A bond's member that stands by: the bond neither sends by it nor takes what arrives there (active-backup, or an
+    /// 802.3ad aggregator that was not chosen), and nor does the bond at the other end of the cable.
+    pub standby: bool,
     pub receive_queues: u32,
     pub transmit_queues: u32,
     /// The XDP program that sits on it, by the kernel's number.
@@ -57,6 +61,11 @@ impl Link {
         self.up && self.carrier
     }
 
+    /// Whether packets may be sent by it now.
+    pub fn is_carrying(&self) -> bool {
+        self.is_running() && !self.standby
+    }
+
     pub(crate) fn from_message(message: &LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut link = Self {
@@ -68,6 +77,7 @@ impl Link {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             controller: None,
+            standby: false,
             receive_queues: 1,
             transmit_queues: 1,
             xdp_program: None,
@@ -89,6 +99,7 @@ impl Link {
                 }
                 LinkAttribute::Link(index) => below.index = *index,
                 LinkAttribute::LinkNetNsId(_) => below.elsewhere = true,
+                LinkAttribute::LinkInfo(infos) => link.standby = stands_by(infos),
                 _ => {}
             }
         }
@@ -98,6 +109,15 @@ impl Link {
         }
         link
     }
+}
+
+fn stands_by(infos: &[LinkInfo]) -> bool {
+    infos.iter().any(|info| match info {
+        LinkInfo::PortData(InfoPortData::BondPort(items)) => {
+            items.contains(&InfoBondPort::BondPortState(BondPortState::Backup))
+        }
+        _ => false,
+    })
 }
 
 /// The link that a link stands on: a VLAN's parent, a veth's other end.
@@ -181,6 +201,16 @@ mod tests {
         let near = message(vec![LinkAttribute::Link(2), LinkAttribute::LinkInfo(kind)]);
         assert_eq!(Link::from_message(&far).kind, LinkKind::Veth(VethPeer::Elsewhere));
         assert_eq!(Link::from_message(&near).kind, LinkKind::Veth(VethPeer::Here(2)));
+    }
+
+    #[test]
+    fn a_bonds_member_that_stands_by_runs_and_carries_nothing() {
+        for (state, carries) in [(BondPortState::Active, true), (BondPortState::Backup, false)] {
+            let port = InfoPortData::BondPort(vec![InfoBondPort::BondPortState(state)]);
+            let infos = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::PortData(port)];
+            let link = Link::from_message(&message(vec![LinkAttribute::LinkInfo(infos)]));
+            assert_eq!((link.is_running(), link.is_carrying()), (true, carries));
+        }
     }
 
     #[test]

@@ -143,6 +143,7 @@ mod tests {
             up: true,
             carrier: true,
             controller,
+            standby: false,
             receive_queues: 1,
             transmit_queues: 1,
             xdp_program: None,

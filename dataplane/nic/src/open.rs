@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bpf::{AttachError, AttachMode, Link, LinkError, MapUpdateError, Redirect, RedirectConfig};
+use bpf::{AttachError, AttachMode, Buffers, Link, LinkError, MapUpdateError, Redirect, RedirectConfig};
 use xsk::{BindError, CopyMode, RegionError};
 
 use crate::af_xdp::{BoundQueue, UmemError, UmemSet, offloads};
@@ -13,6 +13,10 @@ use crate::packet::FRAME_BYTES;
 
 /// Ethernet header and one 802.1Q tag: what a frame has beside the MTU.
 const LINK_HEADER_BYTES: u32 = 18;
+
+/// The stack's generic hook comes after GRO, and a veth's neighbour hands over what TSO should have cut.
+const MERGED_IS_LOST: &str = "what was merged is therefore lost in generic mode: `ethtool -K DEV gro off lro off` here, \
+                              `tso off gso off` at the other end of a veth";
 
 /// How often a busy queue is tried again, and how long after: the kernel lets go of a closed socket's queue in a work
 /// item of its own, a few milliseconds later.
@@ -254,11 +258,15 @@ fn open_in(
         queues.push(queue);
         reports.push(report);
     }
+    let buffers = match reports.iter().all(|queue| queue.multi_buffer) {
+        true => Buffers::Several,
+        false => Buffers::One,
+    };
     let max = FRAME_BYTES as u32 - LINK_HEADER_BYTES;
-    if link.mtu > max && reports.iter().any(|queue| !queue.multi_buffer) {
+    if link.mtu > max && buffers == Buffers::One {
         return Err(OpenError::MtuTooLarge { interface: interface(), mtu: link.mtu, max });
     }
-    let mut redirect = Redirect::attach(link.index, mode.attach(), &request.redirect)
+    let mut redirect = Redirect::attach(link.index, mode.attach(), buffers, &request.redirect)
         .map_err(|source| OpenError::Attach { interface: interface(), source })?;
     for queue in &queues {
         redirect
@@ -306,6 +314,9 @@ fn bind(
     if !multi_buffer {
         why_not_better
             .push("this kernel or driver has no AF_XDP packets of several frames (Linux 6.6)".to_string());
+        if mode == ModeGot::Generic {
+            why_not_better.push(MERGED_IS_LOST.to_string());
+        }
     }
     let offloads = offloads(&socket, link.is_veth());
     let report = QueueReport { queue, worker, mode, multi_buffer, why_not_better };
