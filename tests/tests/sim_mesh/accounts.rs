@@ -35,7 +35,7 @@ pub fn assert_at_rest(world: &World) {
         let worker = &worker.borrow().worker;
         assert_eq!(worker.application.active(), 0, "worker {number}: open connections of the proxy");
         assert_eq!(worker.core.tasks(), STANDING_TASKS, "worker {number}: tasks");
-        assert!(worker.is_idle(), "worker {number} has work left");
+        assert!(worker.is_idle() && !worker.is_sending(), "worker {number} has work left");
     }
     let mut client = world.client.borrow_mut();
     assert_eq!((client.core().tasks(), client.core().stack().tcp_connections()), (0, 0), "client");

@@ -62,7 +62,8 @@ impl sim::Node for WorkerNode {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        if self.busy || !self.worker.is_idle() || self.has_arrived() {
+        let waits = !self.worker.is_idle() || self.worker.is_sending() || self.has_arrived();
+        if self.busy || waits {
             return Some(self.now);
         }
         self.worker.core.poll_timeout()
