@@ -182,6 +182,7 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
         ("received", turns.packets_received),
         ("consumed", turns.packets_consumed),
         ("forwarded", turns.packets_forwarded),
+        ("discarded", turns.packets_discarded),
         ("steered", turns.packets_steered),
         ("from_rings", turns.packets_from_rings),
     ] {

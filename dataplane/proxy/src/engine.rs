@@ -38,7 +38,8 @@ pub(crate) struct Engine<R: Runtime> {
     pub config: ProxyConfig,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     view: RefCell<Option<Rc<View<R>>>>,
-    clusters: RefCell<HashMap<String, Rc<Cluster<R>>>>,
+    /// Ordered, so that one seed closes their unused connections in one order.
+    clusters: RefCell<BTreeMap<String, Rc<Cluster<R>>>>,
     listeners: RefCell<BTreeMap<String, Rc<Listener<R>>>>,
     /// No longer listed, but with connections that have not ended.
     leaving: RefCell<Vec<Rc<Listener<R>>>>,
@@ -163,7 +164,7 @@ impl<R: Runtime> Engine<R> {
         self.snapshot.borrow()
     }
 
-    pub fn clusters(&self) -> Ref<'_, HashMap<String, Rc<Cluster<R>>>> {
+    pub fn clusters(&self) -> Ref<'_, BTreeMap<String, Rc<Cluster<R>>>> {
         self.clusters.borrow()
     }
 
@@ -204,7 +205,7 @@ impl<R: Runtime> Engine<R> {
 
     fn update_clusters(&self, table: &Table) {
         let mut clusters = self.clusters.borrow_mut();
-        let gone: Vec<_> = clusters.extract_if(|name, _| !table.clusters.contains_key(name)).collect();
+        let gone: Vec<_> = clusters.extract_if(.., |name, _| !table.clusters.contains_key(name)).collect();
         for (name, from) in &table.clusters {
             let listed = table.endpoints.get(name).map_or(&[][..], Vec::as_slice);
             if !clusters.contains_key(name) {

@@ -14,12 +14,19 @@ pub struct TurnCounters {
     pub sleeps: u64,
     /// The longest turn since the last reading.
     pub longest_turn: Duration,
+    /// What came in by queue pairs and from other workers' rings is the sum of the four that follow.
     pub packets_received: u64,
+    pub packets_from_rings: u64,
     pub packets_consumed: u64,
     pub packets_forwarded: u64,
-    /// Given to the worker that owns the flow, and got from others.
+    /// Each is counted under its reason too.
+    pub packets_discarded: u64,
+    /// Given to the worker that owns the flow.
     pub packets_steered: u64,
-    pub packets_from_rings: u64,
+    /// Put together here from fragments, which were consumed, and given to the worker that owns the flow.
+    pub wholes_steered: u64,
+    /// Copies of news of neighbours given to the other workers.
+    pub packets_shown: u64,
 }
 
 impl TurnCounters {

@@ -182,15 +182,18 @@ impl<A: Admission> Worker<A> {
     fn handle(&mut self, port: usize, mut packet: Packet, now: Instant) {
         let head = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
         let Some(interface) = self.ports.classify(port, head) else {
+            self.counters.packets_discarded += 1;
             return self.ports.discards.count(Discard::VlanUnknown);
         };
         if self.workers > 1 {
-            let owner = flow::owner(head, self.workers).unwrap_or(self.number);
-            if owner != self.number {
-                return self.steer(owner, interface, &packet);
-            }
+            // Before steering: an advertisement is IPv6, and its addresses would steer it to one worker alone.
             if steer::concerns_every_worker(head) {
                 self.show_to_all(interface, head.to_vec());
+            } else {
+                let owner = flow::owner(head, self.workers).unwrap_or(self.number);
+                if owner != self.number {
+                    return self.steer(owner, interface, &packet);
+                }
             }
         }
         let verdict = self.core.handle_packet(interface, &mut View(&mut packet), &mut self.application, now);
@@ -202,13 +205,17 @@ impl<A: Admission> Worker<A> {
         let pieces = (0..packet.frames()).filter_map(|index| packet.frame(index)).map(|frame| frame.bytes());
         if self.ports.send_to(owner, Errand::Handle(interface), pieces) {
             self.counters.packets_steered += 1;
+        } else {
+            self.counters.packets_discarded += 1;
         }
     }
 
     /// News of a neighbour came to one queue, whichever worker asked: each learns by its own rules.
     fn show_to_all(&mut self, interface: InterfaceId, frame: Vec<u8>) {
         for other in (0..usize::from(self.workers)).filter(|&other| other != self.number) {
-            self.ports.send_to(other, Errand::Handle(interface), [&frame[..]]);
+            if self.ports.send_to(other, Errand::Handle(interface), [&frame[..]]) {
+                self.counters.packets_shown += 1;
+            }
         }
     }
 
@@ -217,7 +224,7 @@ impl<A: Admission> Worker<A> {
         while let Some(steered) = { self.core.stack().poll_steered() } {
             let errand = Errand::HandleWhole(steered.interface);
             if self.ports.send_to(steered.worker.into(), errand, [&steered.packet[..]]) {
-                self.counters.packets_steered += 1;
+                self.counters.wholes_steered += 1;
             }
         }
     }
@@ -230,7 +237,7 @@ impl<A: Admission> Worker<A> {
                 transmit(&mut self.ports, out);
             }
             Verdict::Consumed => self.counters.packets_consumed += 1,
-            Verdict::Discarded(_counted_by_the_stack) => {}
+            Verdict::Discarded(_counted_by_the_stack) => self.counters.packets_discarded += 1,
         }
     }
 

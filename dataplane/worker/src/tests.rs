@@ -197,6 +197,34 @@ fn a_flow_of_another_worker_goes_there_and_a_full_ring_is_ring_full() {
     assert_eq!(slot.errand, Some(crate::Errand::Handle(UP)));
 }
 
+/// A neighbour advertisement from fd00::`sender` to fd00::1; which worker its addresses name does not matter.
+fn advertisement(sender: u8) -> Vec<u8> {
+    let mut frame = [&MAC[..], &PEER_MAC, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]].concat();
+    for host in [sender, 1] {
+        frame.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host]);
+    }
+    frame.push(136);
+    frame.resize(14 + 40 + 32, 0);
+    frame
+}
+
+#[test]
+fn an_advertisement_is_handled_here_and_shown_to_the_others_whoever_it_would_steer_to() {
+    let owned_by =
+        |worker| (2..).find(|&sender| flow::owner(&advertisement(sender), 2) == Some(worker)).unwrap();
+    for worker in [0, 1] {
+        let (place, mut other) = place_of_two();
+        let mut bench = bench(place, Way::OwnPort);
+        let news = advertisement(owned_by(worker));
+        bench.send(&news);
+        bench.turn();
+        let counters = *bench.worker.counters();
+        assert_eq!((counters.packets_shown, counters.packets_steered), (1, 0));
+        assert_eq!(counters.packets_consumed + counters.packets_discarded, 1, "{counters:?}");
+        assert_eq!(other.take().unwrap().bytes(), news);
+    }
+}
+
 #[test]
 fn what_another_worker_must_transmit_crosses_the_ring_rewritten() {
     let (place, mut other) = place_of_two();

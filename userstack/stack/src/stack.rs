@@ -296,6 +296,11 @@ impl Stack {
         self.tcp.abort(flow, now);
     }
 
+    /// Connections that exist now, in whatever state but TIME-WAIT.
+    pub fn tcp_connections(&self) -> usize {
+        self.tcp.connections()
+    }
+
     pub fn tcp_info(&self, flow: FlowKey) -> Option<TcpInfo> {
         self.tcp.info(flow)
     }

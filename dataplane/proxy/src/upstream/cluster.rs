@@ -2,7 +2,7 @@
 //! their in-flight counts, readiness and pooled connections.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -83,9 +83,9 @@ impl<R: Runtime> Cluster<R> {
         if same {
             return;
         }
-        let mut former: HashMap<SocketAddr, Rc<Endpoint<R>>> =
+        let mut former: BTreeMap<SocketAddr, Rc<Endpoint<R>>> =
             endpoints.drain(..).map(|endpoint| (endpoint.address, endpoint)).collect();
-        let mut kept: HashMap<SocketAddr, Rc<Endpoint<R>>> = HashMap::new();
+        let mut kept: BTreeMap<SocketAddr, Rc<Endpoint<R>>> = BTreeMap::new();
         for entry in listed {
             let endpoint = kept.entry(entry.address).or_insert_with(|| {
                 former.remove(&entry.address).unwrap_or_else(|| Rc::new(Endpoint::new(entry.address)))

@@ -377,7 +377,6 @@ fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
 
 impl Tcp {
     /// Established connections and those on their way there or from there.
-    #[cfg(test)]
     pub(crate) fn connections(&self) -> usize {
         self.connections.len()
     }
