@@ -130,7 +130,12 @@ fn a_body_of_megabytes_passes_in_both_directions() {
     }
     let body: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
     fs::write(page.join("big"), &body).expect("a file can be written");
-    let settings = format!("client_max_body_size 100m; location = /big {{ root {}; }}", page.display());
+    // Passing a request on makes nginx read its whole body first.
+    let settings = format!(
+        "client_max_body_size 100m; client_body_buffer_size 16m; location = /big {{ root {}; }} \
+         location = /up {{ proxy_pass http://127.0.0.1:8080/; }}",
+        page.display()
+    );
     let _web = [
         lab.start_nginx(&lab.web_v1, "web-v1", &settings),
         lab.start_nginx(&lab.web_v2, "web-v2", &settings),
@@ -140,7 +145,7 @@ fn a_body_of_megabytes_passes_in_both_directions() {
     for kind in ["--http1.1", "--http2-prior-knowledge"] {
         mesh.lab.client.run(&format!("curl {kind} -fsS -m 40 http://{MESH}/big | cmp - {}", big.display()));
         let status = format!(
-            "curl {kind} -fsS -m 40 -o /dev/null -w '%{{http_code}} %{{size_upload}}' --data-binary @{} http://{MESH}/",
+            "curl {kind} -fsS -m 40 -o /dev/null -w '%{{http_code}} %{{size_upload}}' --data-binary @{} http://{MESH}/up",
             big.display()
         );
         assert_eq!(mesh.lab.client.run(&status), "200 8000000");

@@ -11,12 +11,11 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, Pod};
 
+use crate::limits::QUEUES_MAX;
 use crate::link::{self, Link, LinkError};
+use crate::mode::AttachMode;
 use crate::owned::OwnedTables;
 use crate::{AttachError, MapUpdateError, Notice, OwnedPrefix, Verdict, Verdicts, VlanSet};
-
-/// Queues of one interface (`QUEUES_MAX` in redirect.c): more than any card of today has.
-pub const QUEUES_MAX: u32 = 256;
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect.o"));
 
@@ -31,24 +30,6 @@ const EBUSY: i32 = 16;
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
 const ERANGE: i32 = 34;
-
-/// Where on the receive path the program runs.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum AttachMode {
-    /// In the network stack (`XDP_FLAGS_SKB_MODE`): any interface; the cheapest on a veth.
-    Generic,
-    /// In the driver (`XDP_FLAGS_DRV_MODE`).
-    Native,
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Generic => "generic",
-            Self::Native => "native",
-        })
-    }
-}
 
 /// What a packet may lie in when the program sees it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,12 +53,14 @@ pub enum Role {
 pub struct RedirectConfig {
     pub role: Role,
     pub vlans: VlanSet,
+    /// On a workload interface: what the mesh does not take, and the kernel would forward, dies.
+    pub deny_outbound: bool,
 }
 
 impl RedirectConfig {
     /// Untagged frames of an interface with this role.
     pub fn untagged(role: Role) -> Self {
-        Self { role, vlans: VlanSet::untagged() }
+        Self { role, vlans: VlanSet::untagged(), deny_outbound: false }
     }
 
     /// `struct interface_config` of redirect.c.
@@ -88,6 +71,7 @@ impl RedirectConfig {
         };
         let mut bytes = [0; 520];
         bytes[..4].copy_from_slice(&role.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&u32::from(self.deny_outbound).to_ne_bytes());
         bytes[8..].copy_from_slice(self.vlans.bits());
         bytes
     }

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use crate::AttachMode;
+use crate::limits::{OWNED_MAX, QUEUES_MAX};
 use crate::link::LinkError;
+use crate::mode::AttachMode;
 
 /// Why no program was attached.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +45,13 @@ pub enum AttachError {
 /// Why a map of a running program could not be changed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum MapUpdateError {
-    #[error("{count} prefixes are more than the {max} that the program can own", max = crate::OWNED_MAX)]
+    #[error("{count} prefixes are more than the {max} that the program can own", max = OWNED_MAX)]
     TooManyPrefixes { count: usize },
 
     #[error("{address}/{len} is no prefix: the length is at most {max}")]
     PrefixLength { address: std::net::IpAddr, len: u8, max: u8 },
 
-    #[error("queue {queue} is beyond the {max} that the program knows", max = crate::QUEUES_MAX)]
+    #[error("queue {queue} is beyond the {max} that the program knows", max = QUEUES_MAX)]
     QueueOutOfRange { queue: u32 },
 
     #[error("map {map}: {source}")]

@@ -7,14 +7,18 @@
 
 mod attach;
 mod error;
+mod limits;
 mod link;
+mod mode;
 mod notice;
 mod owned;
 mod verdict;
 
-pub use attach::{AttachMode, Buffers, QUEUES_MAX, Redirect, RedirectConfig, Role};
+pub use attach::{Buffers, Redirect, RedirectConfig, Role};
 pub use error::{AttachError, MapUpdateError};
+pub use limits::{OWNED_MAX, QUEUES_MAX};
 pub use link::{Link, LinkError};
+pub use mode::AttachMode;
 pub use notice::Notice;
-pub use owned::{Claim, OWNED_MAX, OwnedPrefix, VlanSet};
+pub use owned::{Claim, OwnedPrefix, VlanSet};
 pub use verdict::{Verdict, Verdicts};

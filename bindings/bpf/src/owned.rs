@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::MapUpdateError;
-
-/// Entries of each of the two maps (`OWNED_MAX` in redirect.c): a node's services and workloads, many times over.
-pub const OWNED_MAX: usize = 65_536;
+use crate::limits::OWNED_MAX;
 
 /// What is taken of a prefix's traffic (`CLAIM_*` in redirect.c).
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]

@@ -21,12 +21,14 @@ pub enum Verdict {
     PassedMalformed,
     /// To the kernel: ours, but no socket lives on that queue.
     PassedNoSocket,
+    /// Died: a workload's packet to a host that the mesh does not know, where `outbound: deny` says so.
+    DeniedOutbound,
     /// Not a frame's verdict: a neighbour's announcement that found the notice ring full.
     NoticeLost,
 }
 
 impl Verdict {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RedirectedAddress,
         Self::RedirectedIntercepted,
         Self::RedirectedArp,
@@ -36,6 +38,7 @@ impl Verdict {
         Self::PassedOtherVlan,
         Self::PassedMalformed,
         Self::PassedNoSocket,
+        Self::DeniedOutbound,
         Self::NoticeLost,
     ];
 
@@ -51,6 +54,7 @@ impl Verdict {
             Self::PassedOtherVlan => "passed_other_vlan",
             Self::PassedMalformed => "passed_malformed",
             Self::PassedNoSocket => "passed_no_socket",
+            Self::DeniedOutbound => "denied_outbound",
             Self::NoticeLost => "notice_lost",
         }
     }

@@ -5,9 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::queue::Queue;
 use crate::region::{CHUNK_BYTES, Region};
-use crate::socket::Socket;
 
 /// Fewest chunks on a queue's fill ring, however many queues share the memory: one burst.
 const FILL_MIN: u32 = 64;
@@ -49,8 +47,15 @@ impl Owner {
     }
 }
 
+impl Region {
+    /// Makes the calling thread the owner of all chunks. `None` while another owner lives: one worker owns a region.
+    pub fn claim(self: &Arc<Self>) -> Option<Pool> {
+        self.try_claim().then(|| Pool::new(Arc::clone(self)))
+    }
+}
+
 impl Pool {
-    pub(crate) fn new(region: Arc<Region>) -> Self {
+    fn new(region: Arc<Region>) -> Self {
         let chunks = region.chunks();
         Self(Rc::new(Shared {
             // The first chunk is handed out first.
@@ -63,16 +68,13 @@ impl Pool {
         }))
     }
 
-    /// Takes over a socket that was bound with this region. One that was bound with another is closed.
-    pub fn start(&self, socket: Socket) -> Result<Queue, OtherRegion> {
-        if !Arc::ptr_eq(socket.region(), &self.0.region) {
-            return Err(OtherRegion);
-        }
+    /// Counts a queue that works on this memory, and gives it its number.
+    pub(crate) fn enroll(&self) -> u32 {
         // Zero is user space, and one bit is the ring's.
-        let id = (self.0.last_queue.get() + 1) & (u32::MAX >> 1);
-        self.0.last_queue.set(id.max(1));
+        let id = ((self.0.last_queue.get() + 1) & (u32::MAX >> 1)).max(1);
+        self.0.last_queue.set(id);
         self.0.queues.set(self.0.queues.get() + 1);
-        Ok(Queue::new(self.clone(), socket, id.max(1)))
+        id
     }
 
     /// A chunk that nobody else has. `None`: all are in use.

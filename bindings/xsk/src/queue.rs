@@ -1,13 +1,14 @@
 //! A socket at work: chunks go out on the fill and transmit rings and come back on the receive and completion rings.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::xdp_statistics;
 use rustix::net::xdp::{XdpDesc, XdpDescOptions};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::pool::{Chunk, Owner, Pool};
+use crate::pool::{Chunk, OtherRegion, Owner, Pool};
 use crate::region::CHUNK_BYTES;
 use crate::socket::{FILL_RING, Socket};
 
@@ -53,8 +54,18 @@ pub struct Statistics {
     pub tx_invalid_descs: u64,
 }
 
+impl Pool {
+    /// Takes over a socket that was bound with this pool's region. One that was bound with another is closed.
+    pub fn start(&self, socket: Socket) -> Result<Queue, OtherRegion> {
+        if !Arc::ptr_eq(socket.region(), self.region()) {
+            return Err(OtherRegion);
+        }
+        Ok(Queue::new(self.clone(), socket, self.enroll()))
+    }
+}
+
 impl Queue {
-    pub(crate) fn new(pool: Pool, socket: Socket, id: u32) -> Self {
+    fn new(pool: Pool, socket: Socket, id: u32) -> Self {
         let mut queue = Self { pool, socket: Some(socket), id, filled: 0, sending: 0, strays: 0, wakeups: 0 };
         queue.refill();
         queue
@@ -174,6 +185,11 @@ impl Queue {
             }
             waiting = left;
         }
+    }
+
+    /// Whether chunks wait on the transmit ring: the kernel did not take all of them, and wants to be asked again.
+    pub fn is_sending(&self) -> bool {
+        self.socket().transmit.is_waiting()
     }
 
     /// Readable when packets wait on the receive ring.

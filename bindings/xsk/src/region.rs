@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use crate::mapping::Mapping;
-use crate::pool::Pool;
 
 /// A chunk holds one buffer: a page, so that the kernel need never join two.
 pub const CHUNK_BYTES: usize = 4_096;
@@ -98,11 +97,10 @@ impl Region {
         &self.file
     }
 
-    /// Makes the calling thread the owner of all chunks. `None` while another owner lives: one worker owns a region.
-    pub fn claim(self: &Arc<Self>) -> Option<Pool> {
+    /// True for the one caller that owns the chunks from now on, until it calls [`Region::unclaim`].
+    pub(crate) fn try_claim(&self) -> bool {
         // Acquire pairs with the release in `unclaim`: what the last owner wrote into the memory happened before.
-        self.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        Some(Pool::new(Arc::clone(self)))
+        self.claimed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn unclaim(&self) {

@@ -151,6 +151,12 @@ impl<T: Copy> Producer<T> {
         self.shared.producer().load(Ordering::Relaxed).wrapping_sub(self.consumed)
     }
 
+    /// Whether the kernel has not taken all published entries yet.
+    pub fn is_waiting(&self) -> bool {
+        let taken = self.shared.consumer().load(Ordering::Relaxed);
+        taken != self.shared.producer().load(Ordering::Relaxed)
+    }
+
     pub fn needs_wakeup(&self) -> bool {
         self.shared.needs_wakeup()
     }

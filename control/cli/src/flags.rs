@@ -35,6 +35,45 @@ pub enum Command {
     Defaults,
     /// Capture packets that bypass the kernel, as pcapng.
     Capture(Capture),
+    /// This machine: is it fit for a data plane, and interfaces for workloads.
+    #[command(subcommand)]
+    Host(Host),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Host {
+    /// Look at kernel, privileges, memory and interfaces, and say what to do.
+    Check {
+        /// Uplinks to look at.
+        interfaces: Vec<String>,
+    },
+    /// Make a workload's interface: a veth pair whose far end is set up for the mesh.
+    Add(AddWorkload),
+    /// Remove it, both ends.
+    Remove { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct AddWorkload {
+    /// Ringway's end, for `interfaces` in node.yaml.
+    pub name: String,
+    /// The workload's network namespace: a name of `ip netns` or a path. Without it the host itself is the workload.
+    #[arg(long, value_name = "NAME|PATH")]
+    pub netns: Option<String>,
+    /// The workload's end.
+    #[arg(long, default_value = "eth0")]
+    pub device: String,
+    /// The workload's addresses.
+    #[arg(long, required = true)]
+    pub address: Vec<IpAddr>,
+    /// What goes to the mesh; everything, in a namespace of the workload's own. The host names the mesh's prefixes.
+    #[arg(long, value_name = "PREFIX", required_unless_present = "netns")]
+    pub route: Vec<model::Prefix>,
+    /// One a worker.
+    #[arg(long, default_value_t = 1)]
+    pub queues: u32,
+    #[arg(long, default_value_t = host::WORKLOAD_MTU)]
+    pub mtu: u32,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod delete;
 mod describe;
 mod files;
 mod flags;
+mod machine;
 mod objects;
 mod print;
 mod problem;
@@ -48,5 +49,6 @@ async fn run(flags: Flags) -> Result<(), Problem> {
         Command::Status(status) => status::run(control, status).await,
         Command::Defaults => print::out(&print::defaults()),
         Command::Capture(capture) => capture::run(capture).await,
+        Command::Host(host) => machine::run(host).await,
     }
 }

@@ -22,6 +22,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+use crate::capture;
 use crate::node::Node;
 
 /// Admin connections served at once: operators and a scraper, never a crowd.
@@ -44,7 +45,9 @@ pub async fn serve(listener: TcpListener, node: Rc<Node>) {
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| answer(request, Rc::clone(&node)));
             // A broken admin connection concerns only the one who broke it.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
             drop(place);
         });
     }
@@ -65,8 +68,8 @@ async fn answer(request: Request<Incoming>, node: Rc<Node>) -> Result<Response<F
         "/discards" => json(&node.discards().await),
         "/queues" => json(&node.queues()),
         "/sessions" => json(&node.sessions().await),
-        "/capture" => match crate::capture::Request::parse(query) {
-            Ok(request) => pcapng(node.capture(request).await),
+        "/capture" => match capture::Request::parse(query) {
+            Ok(request) => pcapng(capture::record(&node, request).await),
             Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
         },
         other => text(
@@ -83,7 +86,9 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 fn json(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec_pretty(value) {
         Ok(body) => with_type(StatusCode::OK, "application/json", body.into()),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot be written as JSON: {error}\n")),
+        Err(error) => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot be written as JSON: {error}\n"))
+        }
     }
 }
 

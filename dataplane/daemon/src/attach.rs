@@ -1,15 +1,15 @@
 //! Attaching to devices: one XDP program each, one queue pair for each worker that a queue is left for.
 
 use nic::{
-    BoundQueue, Claim, Notice, OpenRequest, OwnedPrefix, Pools, QueueAssignment, QueuePair, Redirect, RedirectConfig,
-    RedirectRole, RedirectVerdict, UmemSet, VlanSet,
+    BoundQueue, Claim, Notice, OpenRequest, OwnedPrefix, Pools, QueueAssignment, QueuePair, Redirect,
+    RedirectConfig, RedirectRole, RedirectVerdict, UmemSet, VlanSet,
 };
+use serde::Serialize;
 use worker::Role;
 
 use crate::config::XdpMode;
 use crate::error::StartError;
 use crate::interfaces::{Device, Plan};
-use crate::node::QueueStatus;
 
 /// Packet memory of one worker and mode: 64 MiB, sixteen bursts in flight for each of 64 devices.
 const CHUNKS_PER_WORKER: u32 = 16_384;
@@ -23,10 +23,28 @@ pub struct Attachment {
     owned: Vec<OwnedPrefix>,
 }
 
+/// One queue pair, and what became of the wishes for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueStatus {
+    pub device: String,
+    pub queue: u32,
+    pub worker: usize,
+    pub mode: String,
+    /// Why not a better mode; empty when there is none.
+    pub why_not_better: String,
+    pub multi_buffer: bool,
+}
+
 /// What one worker's thread makes its queue pairs of. `Send`.
 #[derive(Debug, Default)]
 pub struct Seed {
     queues: Vec<(usize, BoundQueue)>,
+}
+
+/// A queue pair that works, and the number of the device that it belongs to.
+pub struct OpenQueue {
+    pub device: usize,
+    pub pair: Box<dyn QueuePair>,
 }
 
 #[derive(Debug)]
@@ -49,7 +67,13 @@ pub fn attach(plan: &Plan, workers: usize) -> Result<Attached, StartError> {
 }
 
 impl Attached {
-    fn open(&mut self, plan: &Plan, number: usize, device: &Device, umems: &mut [UmemSet]) -> Result<(), StartError> {
+    fn open(
+        &mut self,
+        plan: &Plan,
+        number: usize,
+        device: &Device,
+        umems: &mut [UmemSet],
+    ) -> Result<(), StartError> {
         // Every queue of the device must have a socket: what comes in by one without passes to the kernel. A worker
         // may own several; one without any transmits through another.
         let assignments: Vec<QueueAssignment> = (0..device.queues)
@@ -95,7 +119,9 @@ impl Attachment {
     /// What the program did with the frames it saw, by name.
     pub fn verdicts(&self) -> Vec<(&'static str, u64)> {
         match self.redirect.verdicts() {
-            Ok(verdicts) => RedirectVerdict::ALL.iter().map(|&verdict| (verdict.name(), verdicts.of(verdict))).collect(),
+            Ok(verdicts) => {
+                RedirectVerdict::ALL.iter().map(|&verdict| (verdict.name(), verdicts.of(verdict))).collect()
+            }
             Err(error) => {
                 tracing::error!(device = self.device, %error, "the program's verdicts cannot be read");
                 Vec::new()
@@ -111,11 +137,14 @@ impl Attachment {
 
 impl Seed {
     /// Makes the queue pairs, by device number. Called on the worker's thread, where they stay.
-    pub fn open(self) -> Result<Vec<(usize, Box<dyn QueuePair>)>, String> {
+    pub fn open(self) -> Result<Vec<OpenQueue>, String> {
         let mut pools = Pools::new();
-        let mut pairs: Vec<(usize, Box<dyn QueuePair>)> = Vec::new();
+        let mut pairs = Vec::new();
         for (device, bound) in self.queues {
-            pairs.push((device, Box::new(pools.start(bound).map_err(|error| error.to_string())?)));
+            pairs.push(OpenQueue {
+                device,
+                pair: Box::new(pools.start(bound).map_err(|error| error.to_string())?),
+            });
         }
         Ok(pairs)
     }
@@ -140,7 +169,11 @@ fn redirect_config(device: &Device) -> RedirectConfig {
     let untagged = device.vlans.contains(&None);
     let tags = device.vlans.iter().flatten();
     let vlans = if untagged { VlanSet::untagged() } else { VlanSet::none() };
-    RedirectConfig { role, vlans: tags.fold(vlans, |set, &tag| set.with(tag)) }
+    RedirectConfig {
+        role,
+        vlans: tags.fold(vlans, |set, &tag| set.with(tag)),
+        deny_outbound: device.deny_outbound,
+    }
 }
 
 /// Everything that is ours on the device: its addresses, what it intercepts by TCP and UDP, and the mesh addresses of
@@ -150,7 +183,9 @@ fn owned(plan: &Plan, device: usize) -> Vec<OwnedPrefix> {
     let here = plan.on_device(device);
     let mut owned: Vec<OwnedPrefix> = uplinks
         .chain(here.clone())
-        .flat_map(|logical| logical.config.addresses.iter().map(|&(address, _len)| OwnedPrefix::address(address)))
+        .flat_map(|logical| {
+            logical.config.addresses.iter().map(|&(address, _len)| OwnedPrefix::address(address))
+        })
         .collect();
     owned.extend(here.flat_map(|logical| &logical.config.intercepted).map(|prefix| OwnedPrefix {
         address: prefix.address,

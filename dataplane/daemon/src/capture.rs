@@ -8,7 +8,7 @@ use nic::{CaptureFilter, CaptureLimits, CaptureReader, pcapng};
 use crate::node::Node;
 
 /// Blocks that may wait for us; what a worker brings beyond them is counted as missed.
-pub const CHANNEL_BLOCKS: usize = 8_192;
+const CHANNEL_BLOCKS: usize = 8_192;
 /// How often what was recorded is fetched.
 const FETCH_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -37,7 +37,7 @@ pub async fn record(node: &Node, request: Request) -> Vec<u8> {
         pcapng::push_interface(&mut file, device, limits.snap_bytes);
     }
     // Dropping the readers ends what still runs: each capture finds that nobody listens.
-    let readers: Vec<CaptureReader> = node.start_captures(filter, limits);
+    let readers: Vec<CaptureReader> = node.start_captures(filter, limits, CHANNEL_BLOCKS);
     let deadline = tokio::time::Instant::now() + request.duration;
     let mut packets = 0;
     while packets < request.packets && tokio::time::Instant::now() < deadline {
@@ -80,7 +80,11 @@ impl Request {
                 }
                 "address" => request.address = Some(value.parse().map_err(|_| wrong("wants an IP address"))?),
                 "port" => request.port = Some(value.parse().map_err(|_| wrong("wants a port number"))?),
-                _ => return Err(format!("{name}: no such parameter; there are packets, seconds, address, port")),
+                _ => {
+                    return Err(format!(
+                        "{name}: no such parameter; there are packets, seconds, address, port"
+                    ));
+                }
             }
         }
         Ok(request)
@@ -97,7 +101,12 @@ mod tests {
         assert_eq!((request.packets, request.port), (5, Some(80)));
         assert_eq!(request.address, Some("fd77::80".parse().unwrap()));
         assert_eq!(request.duration, Duration::from_secs(DEFAULT_SECONDS));
-        for (query, named) in [("packets=0", "packets=0"), ("seconds=900", "seconds"), ("address=x", "address=x"), ("ports=1", "ports")] {
+        for (query, named) in [
+            ("packets=0", "packets=0"),
+            ("seconds=900", "seconds"),
+            ("address=x", "address=x"),
+            ("ports=1", "ports"),
+        ] {
             assert!(Request::parse(query).unwrap_err().contains(named), "{query}");
         }
     }

@@ -121,7 +121,8 @@ impl FromStr for Cidr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not an address with a prefix length such as 10.96.0.0/16 or fd96::/112");
+        let wrong =
+            || format!("`{text}` is not an address with a prefix length such as 10.96.0.0/16 or fd96::/112");
         let (address, len) = text.split_once('/').ok_or_else(wrong)?;
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let len: u8 = len.parse().map_err(|_| wrong())?;
@@ -165,9 +166,11 @@ impl NodeConfig {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self = serde_saphyr::from_str(text)
             .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
-        config
-            .check()
-            .map_err(|(field, message)| ConfigError::Field { path: path.to_owned(), field, message })?;
+        config.check().map_err(|(field, message)| ConfigError::Field {
+            path: path.to_owned(),
+            field,
+            message,
+        })?;
         Ok(config)
     }
 
@@ -187,17 +190,25 @@ impl NodeConfig {
             return wrong("workers", "names a CPU twice: workers share no core");
         }
         match (&self.control, &self.resources) {
-            (Some(_), Some(_)) => return wrong("resources", "cannot stand beside `control`: tables have one source"),
-            (None, None) => return wrong("control", "is missing: give `control: ADDRESS` or `resources: DIR`"),
+            (Some(_), Some(_)) => {
+                return wrong("resources", "cannot stand beside `control`: tables have one source");
+            }
+            (None, None) => {
+                return wrong("control", "is missing: give `control: ADDRESS` or `resources: DIR`");
+            }
             _ => {}
         }
         if self.interfaces.is_empty() {
             return wrong("interfaces", "is empty: name at least one uplink or workload interface");
         }
         for (index, interface) in self.interfaces.iter().enumerate() {
-            self.check_interface(interface).map_err(|(field, message)| (format!("interfaces[{index}].{field}"), message))?;
+            self.check_interface(interface)
+                .map_err(|(field, message)| (format!("interfaces[{index}].{field}"), message))?;
             if self.interfaces[..index].iter().any(|other| other.name == interface.name) {
-                return Err((format!("interfaces[{index}].name"), format!("`{}` is named twice", interface.name)));
+                return Err((
+                    format!("interfaces[{index}].name"),
+                    format!("`{}` is named twice", interface.name),
+                ));
             }
         }
         Ok(())
@@ -206,9 +217,10 @@ impl NodeConfig {
     fn check_interface(&self, interface: &Interface) -> Result<(), (String, String)> {
         let wrong = |field: &str, message: &str| Err((field.to_owned(), message.to_owned()));
         match interface.role {
-            InterfaceRole::Uplink if interface.addresses.is_empty() => {
-                wrong("addresses", "is empty: an uplink owns at least one mesh address, such as 10.77.0.80/24")
-            }
+            InterfaceRole::Uplink if interface.addresses.is_empty() => wrong(
+                "addresses",
+                "is empty: an uplink owns at least one mesh address, such as 10.77.0.80/24",
+            ),
             InterfaceRole::Uplink if !interface.workloads.is_empty() => {
                 wrong("workloads", "belongs to a workload interface, not to an uplink")
             }
@@ -267,7 +279,11 @@ interfaces:
             ("name: wl0", "name: up0", "interfaces[1].name"),
             ("spin_us", "spin", "spin"),
         ] {
-            let message = if from == "spin_us" { refusal("node: node-1", "node: n\nspin: 4") } else { refusal(from, to) };
+            let message = if from == "spin_us" {
+                refusal("node: node-1", "node: n\nspin: 4")
+            } else {
+                refusal(from, to)
+            };
             assert!(message.starts_with("node.yaml: "), "{message}");
             assert!(message.contains(field), "{message} names {field}");
         }

@@ -8,7 +8,9 @@ pub enum StartError {
     Config(#[from] crate::config::ConfigError),
     #[error(transparent)]
     Host(#[from] host::Error),
-    #[error("interface {interface}: has no Ethernet address: name an Ethernet device, a bond or a VLAN of one")]
+    #[error(
+        "interface {interface}: has no Ethernet address: name an Ethernet device, a bond or a VLAN of one"
+    )]
     NoEthernet { interface: String },
     #[error("interfaces: more than 65,535")]
     TooManyInterfaces,

@@ -1,8 +1,6 @@
 //! What the management thread does on its own every second: health results from the worker that checks to the others
 //! and to the control plane, and the counters of sessions that ended, before the stack forgets them.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,9 +10,6 @@ use crate::node::Node;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The last result of each endpoint that is checked, by cluster and address.
-pub type Health = BTreeMap<(String, SocketAddr), HealthReport>;
-
 /// Runs until the runtime ends.
 pub async fn run(node: Rc<Node>) {
     let mut interval = tokio::time::interval(INTERVAL);
@@ -22,7 +17,8 @@ pub async fn run(node: Rc<Node>) {
     loop {
         interval.tick().await;
         node.settle_sessions().await;
-        let found = node.ask_all(|worker, _now| worker.application.take_health_reports()).await.unwrap_or_default();
+        let found =
+            node.ask_all(|worker, _now| worker.application.take_health_reports()).await.unwrap_or_default();
         let found: Vec<HealthReport> = found.into_iter().flatten().collect();
         if found.is_empty() {
             continue;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use host::{Link, Netlink};
 use worker::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 
-use crate::config::{Cidr, Interface, InterfaceRole, NodeConfig, XdpMode};
+use crate::config::{Cidr, Interface, InterfaceRole, NodeConfig, Outbound, XdpMode};
 use crate::error::StartError;
 
 /// A device that carries frames.
@@ -19,6 +19,8 @@ pub struct Device {
     pub queues: u32,
     /// Tags that the XDP program looks behind; `None` for untagged frames.
     pub vlans: Vec<Option<u16>>,
+    /// `outbound: deny`: what the mesh does not take dies.
+    pub deny_outbound: bool,
 }
 
 /// An interface as the stack sees it, and the devices under it.
@@ -48,12 +50,20 @@ pub async fn plan(netlink: &Netlink, config: &NodeConfig) -> Result<Plan, StartE
 }
 
 impl Plan {
-    async fn add(&mut self, netlink: &Netlink, config: &NodeConfig, named: &Interface) -> Result<(), StartError> {
+    async fn add(
+        &mut self,
+        netlink: &Netlink,
+        config: &NodeConfig,
+        named: &Interface,
+    ) -> Result<(), StartError> {
         let uplink = netlink.uplink(&named.name).await?;
         if uplink.tag.is_some() {
             for (device, result) in netlink.switch_off_vlan_offload(&uplink).await? {
                 if result == host::VlanOffload::FarEndUnknown {
-                    tracing::warn!(device, "veth with VLANs: run `ethtool -K DEV tx-vlan-hw-insert off` at its far end, or tags are lost");
+                    tracing::warn!(
+                        device,
+                        "veth with VLANs: run `ethtool -K DEV tx-vlan-hw-insert off` at its far end, or tags are lost"
+                    );
                 }
             }
         }
@@ -63,10 +73,19 @@ impl Plan {
         };
         let mut devices = Vec::new();
         for member in &uplink.members {
-            devices.push(self.device(netlink, member, role, named.xdp_mode, uplink.tag)?);
+            let device = Device {
+                link: member.clone(),
+                role,
+                mode: named.xdp_mode,
+                queues: netlink.queue_pairs(member)?,
+                vlans: vec![uplink.tag],
+                deny_outbound: config.outbound == Outbound::Deny,
+            };
+            devices.push(self.device(device)?);
         }
         let no_mac = || StartError::NoEthernet { interface: named.name.clone() };
-        let id = InterfaceId(u16::try_from(self.interfaces.len()).map_err(|_| StartError::TooManyInterfaces)?);
+        let id =
+            InterfaceId(u16::try_from(self.interfaces.len()).map_err(|_| StartError::TooManyInterfaces)?);
         let config = InterfaceConfig {
             id,
             name: named.name.clone(),
@@ -88,25 +107,17 @@ impl Plan {
     }
 
     /// The device's place in the list; one device may lie under several VLANs.
-    fn device(
-        &mut self,
-        netlink: &Netlink,
-        link: &Link,
-        role: Role,
-        mode: XdpMode,
-        tag: Option<u16>,
-    ) -> Result<usize, StartError> {
-        if let Some(index) = self.devices.iter().position(|device| device.link.index == link.index) {
-            let device = &mut self.devices[index];
-            if device.role != role || device.mode != mode {
-                return Err(StartError::DeviceDisagrees { device: link.name.clone() });
-            }
-            device.vlans.push(tag);
-            return Ok(index);
+    fn device(&mut self, new: Device) -> Result<usize, StartError> {
+        let Some(index) = self.devices.iter().position(|device| device.link.index == new.link.index) else {
+            self.devices.push(new);
+            return Ok(self.devices.len() - 1);
+        };
+        let known = &mut self.devices[index];
+        if known.role != new.role || known.mode != new.mode {
+            return Err(StartError::DeviceDisagrees { device: new.link.name });
         }
-        let queues = netlink.queue_pairs(link)?;
-        self.devices.push(Device { link: link.clone(), role, mode, queues, vlans: vec![tag] });
-        Ok(self.devices.len() - 1)
+        known.vlans.extend(new.vlans);
+        Ok(index)
     }
 
     /// Logical interfaces that lie on a device.

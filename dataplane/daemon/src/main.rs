@@ -1,4 +1,5 @@
 //! `ringwayd`: the node's data plane.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// How Prometheus reads a family.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,14 @@ pub struct Exposition {
     families: BTreeMap<String, Family>,
 }
 
+/// A family's head.
+#[derive(Copy, Clone, Debug)]
+pub struct Described<'a> {
+    pub name: &'a str,
+    pub help: &'a str,
+    pub kind: Kind,
+}
+
 #[derive(Debug)]
 struct Family {
     help: String,
@@ -26,22 +35,27 @@ struct Family {
 }
 
 impl Exposition {
-    /// Adds one sample. `series` is the family's name, or for a histogram the name with `_bucket`, `_sum` or `_count`.
-    pub fn add(&mut self, family: &str, help: &str, kind: Kind, series: &str, labels: &[(&str, &str)], value: f64) {
-        let family = self.families.entry(family.to_owned()).or_insert_with(|| Family {
-            help: help.to_owned(),
-            kind,
+    /// Adds one sample. `name` is the family's, or for a histogram the family's with `_bucket`, `_sum` or `_count`.
+    pub fn add(&mut self, family: &Described<'_>, name: &str, labels: &[(&str, &str)], value: f64) {
+        let found = self.families.entry(family.name.to_owned()).or_insert_with(|| Family {
+            help: family.help.to_owned(),
+            kind: family.kind,
             series: BTreeMap::new(),
         });
-        *family.series.entry((series.to_owned(), render_labels(labels))).or_default() += value;
+        *found.series.entry((name.to_owned(), render_labels(labels))).or_default() += value;
     }
 
     pub fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
-        self.add(name, help, Kind::Counter, name, labels, value as f64);
+        self.add(&Described { name, help, kind: Kind::Counter }, name, labels, value as f64);
+    }
+
+    /// A counter of seconds.
+    pub fn seconds(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: Duration) {
+        self.add(&Described { name, help, kind: Kind::Counter }, name, labels, value.as_secs_f64());
     }
 
     pub fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
-        self.add(name, help, Kind::Gauge, name, labels, value);
+        self.add(&Described { name, help, kind: Kind::Gauge }, name, labels, value);
     }
 
     pub fn render(&self) -> String {
@@ -53,7 +67,8 @@ impl Exposition {
                 Kind::Histogram => "histogram",
             };
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {}", family.help.replace('\\', "\\\\").replace('\n', "\\n"));
+            let _ =
+                writeln!(text, "# HELP {name} {}", family.help.replace('\\', "\\\\").replace('\n', "\\n"));
             let _ = writeln!(text, "# TYPE {name} {kind}");
             for ((series, labels), value) in &family.series {
                 let _ = writeln!(text, "{series}{labels} {value}");
@@ -68,7 +83,8 @@ fn render_labels(labels: &[(&str, &str)]) -> String {
         return String::new();
     }
     let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    let pairs: Vec<String> =
+        labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
     format!("{{{}}}", pairs.join(","))
 }
 

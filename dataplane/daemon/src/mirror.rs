@@ -24,7 +24,9 @@ pub async fn follow(mut watcher: Watcher, node: Rc<Node>, plan: Rc<Plan>) {
             }
             Change::Neighbour { interface, address, mac } => {
                 if let Some(id) = plan.by_kernel_index(interface) {
-                    node.tell_all(move |worker, now| worker.core.stack().set_neighbour(id, address, mac, now));
+                    node.tell_all(move |worker, now| {
+                        worker.core.stack().set_neighbour(id, address, mac, now)
+                    });
                 }
             }
             Change::Link(link) => {
@@ -36,7 +38,10 @@ pub async fn follow(mut watcher: Watcher, node: Rc<Node>, plan: Rc<Plan>) {
             }
             Change::LinkRemoved { name, index } => {
                 if let Some(&device) = devices.get(&index) {
-                    tracing::warn!(device = name, "link is gone: its queue pairs are dead until ringwayd restarts");
+                    tracing::warn!(
+                        device = name,
+                        "link is gone: its queue pairs are dead until ringwayd restarts"
+                    );
                     node.tell_all(move |worker, _now| worker.set_device_up(device, false));
                 }
             }

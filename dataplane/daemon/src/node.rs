@@ -4,19 +4,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::table::Table;
 use nic::{CaptureFilter, CaptureLimits, CaptureReader, CaptureTarget, capture_channel};
 use proxy::{HealthReport, Proxy, Snapshot};
-use serde::Serialize;
 use tokio::sync::oneshot;
 use worker::{Command, Sender, Worker};
 
-use crate::capture;
+use crate::attach::{Attachment, QueueStatus};
 use crate::config::NodeConfig;
-use crate::housekeeping::Health;
 use crate::report::{self, WorkerReport};
 use crate::saved;
 use crate::sessions::{self, SessionStatus, Totals};
@@ -31,24 +30,15 @@ pub struct Handle {
     pub mailbox: Sender<Command<Proxy>>,
 }
 
-/// One queue pair, and what became of the wishes for it.
-#[derive(Clone, Debug, Serialize)]
-pub struct QueueStatus {
-    pub device: String,
-    pub queue: u32,
-    pub worker: usize,
-    pub mode: String,
-    /// Why not a better mode; empty when there is none.
-    pub why_not_better: String,
-    pub multi_buffer: bool,
-}
+/// The last result of each endpoint that is checked, by cluster and address.
+type Health = BTreeMap<(String, SocketAddr), HealthReport>;
 
 #[derive(Debug)]
 pub struct Node {
     pub config: NodeConfig,
     workers: Vec<Handle>,
     queues: Vec<QueueStatus>,
-    attachments: RefCell<Vec<crate::attach::Attachment>>,
+    attachments: RefCell<Vec<Attachment>>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     /// By listener and cluster: what datagram sessions carried that have ended.
     ended_sessions: RefCell<BTreeMap<(String, String), Totals>>,
@@ -63,7 +53,7 @@ impl Node {
         config: NodeConfig,
         workers: Vec<Handle>,
         queues: Vec<QueueStatus>,
-        attachments: Vec<crate::attach::Attachment>,
+        attachments: Vec<Attachment>,
     ) -> Self {
         Self {
             config,
@@ -125,7 +115,7 @@ impl Node {
         &self.queues
     }
 
-    pub fn attachments(&self) -> std::cell::RefMut<'_, Vec<crate::attach::Attachment>> {
+    pub fn attachments(&self) -> std::cell::RefMut<'_, Vec<Attachment>> {
         self.attachments.borrow_mut()
     }
 
@@ -134,12 +124,18 @@ impl Node {
         self.attachments.borrow().iter().map(|attachment| attachment.device.clone()).collect()
     }
 
-    /// Starts one capture a worker and device; the blocks name the device's number.
-    pub fn start_captures(&self, filter: CaptureFilter, limits: CaptureLimits) -> Vec<CaptureReader> {
+    /// Starts one capture a worker and device; the packets' blocks name the device's number, and at
+    /// most `blocks` of them wait to be read.
+    pub fn start_captures(
+        &self,
+        filter: CaptureFilter,
+        limits: CaptureLimits,
+        blocks: usize,
+    ) -> Vec<CaptureReader> {
         let mut readers = Vec::new();
         for worker in &self.workers {
             for device in 0..self.attachments.borrow().len() {
-                let (writer, reader) = capture_channel(capture::CHANNEL_BLOCKS);
+                let (writer, reader) = capture_channel(blocks);
                 let command = Command::new(move |worker: &mut Worker<Proxy>, _now| {
                     let ports = worker.ports_mut().iter_mut();
                     if let Some(port) = ports.into_iter().find(|port| port.device == device) {
@@ -153,11 +149,6 @@ impl Node {
             }
         }
         readers
-    }
-
-    /// Records what passes every queue pair, until the time is up or there is enough of it.
-    pub async fn capture(&self, request: capture::Request) -> Vec<u8> {
-        capture::record(self, request).await
     }
 
     pub async fn metrics(&self) -> String {
@@ -199,7 +190,10 @@ impl Node {
     fn forget_health(&self, table: &Table) {
         self.health.borrow_mut().retain(|(cluster, endpoint), _| {
             table.clusters.get(cluster).is_some_and(|cluster| cluster.health_check.is_some())
-                && table.endpoints.get(cluster).is_some_and(|all| all.iter().any(|one| one.address == *endpoint))
+                && table
+                    .endpoints
+                    .get(cluster)
+                    .is_some_and(|all| all.iter().any(|one| one.address == *endpoint))
         });
     }
 
@@ -239,7 +233,10 @@ impl Node {
     pub fn tell_all(&self, act: impl Fn(&mut Worker<Proxy>, socket::Instant) + Clone + Send + 'static) {
         for worker in &self.workers {
             if worker.mailbox.send(Command::new(act.clone())).is_err() {
-                tracing::error!(cpu = worker.cpu, "the worker's mailbox is full: it is stuck, and a command is lost");
+                tracing::error!(
+                    cpu = worker.cpu,
+                    "the worker's mailbox is full: it is stuck, and a command is lost"
+                );
             }
         }
     }

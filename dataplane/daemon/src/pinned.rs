@@ -26,7 +26,8 @@ impl Clock {
 
     /// Nanoseconds from 1970 to this clock's zero.
     pub fn epoch_nanos(&self) -> u64 {
-        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let since_1970 =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_1970.saturating_sub(self.origin.elapsed()).as_nanos()).unwrap_or(u64::MAX)
     }
 

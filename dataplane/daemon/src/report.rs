@@ -9,7 +9,7 @@ use worker::Discard;
 use worker::{TurnCounters, Worker};
 
 use crate::attach::Attachment;
-use crate::metrics::{Exposition, Kind};
+use crate::metrics::{Described, Exposition, Kind};
 use crate::sessions::{self, ByRoute};
 
 /// A copy of everything one worker counted.
@@ -60,7 +60,8 @@ pub fn discards(reports: &[WorkerReport]) -> BTreeMap<&'static str, DiscardStatu
         let count = reports.iter().map(|report| report.discards[index]).sum();
         all.insert(reason.name(), DiscardStatus { count, reason: reason.reason() });
     }
-    let ports: Vec<&QueueCounters> = reports.iter().flat_map(|report| report.ports.iter().map(|(_, c)| c)).collect();
+    let ports: Vec<&QueueCounters> =
+        reports.iter().flat_map(|report| report.ports.iter().map(|(_, c)| c)).collect();
     for (name, reason, count) in QUEUE_DISCARDS {
         all.insert(name, DiscardStatus { count: ports.iter().map(|counters| count(counters)).sum(), reason });
     }
@@ -71,12 +72,24 @@ type CountOf = fn(&QueueCounters) -> u64;
 
 /// What dies before or after the stack sees it, by the same kind of name.
 const QUEUE_DISCARDS: [(&str, &str, CountOf); 6] = [
-    ("nic_rx_dropped", "The kernel had no memory for the packet, or no chunk could hold it (AF_XDP rx_dropped).", |c| c.nic_rx_dropped),
-    ("nic_rx_ring_full", "The receive ring was full: the worker is too slow (AF_XDP rx_ring_full).", |c| c.nic_rx_ring_full),
-    ("nic_fill_ring_empty", "No frame was free to receive into (AF_XDP rx_fill_ring_empty_descs).", |c| c.nic_fill_ring_empty),
-    ("nic_chain_broken", "A packet of more frames than one may have, or one that never ended.", |c| c.nic_chain_broken),
+    (
+        "nic_rx_dropped",
+        "The kernel had no memory for the packet, or no chunk could hold it (AF_XDP rx_dropped).",
+        |c| c.nic_rx_dropped,
+    ),
+    ("nic_rx_ring_full", "The receive ring was full: the worker is too slow (AF_XDP rx_ring_full).", |c| {
+        c.nic_rx_ring_full
+    }),
+    ("nic_fill_ring_empty", "No frame was free to receive into (AF_XDP rx_fill_ring_empty_descs).", |c| {
+        c.nic_fill_ring_empty
+    }),
+    ("nic_chain_broken", "A packet of more frames than one may have, or one that never ended.", |c| {
+        c.nic_chain_broken
+    }),
     ("nic_tx_no_frame", "No frame was free to copy a packet of another memory into.", |c| c.nic_tx_no_frame),
-    ("nic_tx_invalid", "The kernel refused a transmit descriptor (AF_XDP tx_invalid_descs).", |c| c.nic_tx_invalid),
+    ("nic_tx_invalid", "The kernel refused a transmit descriptor (AF_XDP tx_invalid_descs).", |c| {
+        c.nic_tx_invalid
+    }),
 ];
 
 /// Everything as Prometheus reads it.
@@ -95,20 +108,30 @@ pub fn exposition(
     sessions::add(&mut totals, &live);
     sessions::expose(&mut text, &totals, &live);
     for (name, discard) in discards(reports) {
-        text.counter("ringway_discards_total", "Packets that died, by reason.", &[("reason", name)], discard.count);
+        text.counter(
+            "ringway_discards_total",
+            "Packets that died, by reason.",
+            &[("reason", name)],
+            discard.count,
+        );
     }
     for report in reports {
         worker(&mut text, report);
         for sample in &report.samples {
-            let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let (family, kind) = family_of(sample);
-            text.add(family, sample.help, kind, sample.name, &labels, sample.value);
+            let labels: Vec<(&str, &str)> =
+                sample.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            text.add(&family_of(sample), sample.name, &labels, sample.value);
         }
     }
     for attachment in attachments {
         for (verdict, count) in attachment.verdicts() {
             let labels = [("device", attachment.device.as_str()), ("verdict", verdict)];
-            text.counter("ringway_xdp_verdicts_total", "Packets that the XDP program saw, by what it did.", &labels, count);
+            text.counter(
+                "ringway_xdp_verdicts_total",
+                "Packets that the XDP program saw, by what it did.",
+                &labels,
+                count,
+            );
         }
     }
     if let Some(version) = table {
@@ -118,15 +141,17 @@ pub fn exposition(
 }
 
 /// The family that a sample's series belongs to.
-fn family_of(sample: &Sample) -> (&'static str, Kind) {
-    match sample.kind {
+fn family_of(sample: &Sample) -> Described<'_> {
+    let (name, kind) = match sample.kind {
         SampleKind::Counter => (sample.name, Kind::Counter),
         SampleKind::Gauge => (sample.name, Kind::Gauge),
         SampleKind::Histogram => {
-            let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| sample.name.strip_suffix(suffix));
+            let family =
+                ["_bucket", "_sum", "_count"].iter().find_map(|suffix| sample.name.strip_suffix(suffix));
             (family.unwrap_or(sample.name), Kind::Histogram)
         }
-    }
+    };
+    Described { name, help: sample.help, kind }
 }
 
 fn worker(text: &mut Exposition, report: &WorkerReport) {
@@ -134,14 +159,24 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
     let worker = ("worker", number.as_str());
     let turns = &report.turns;
     for (kind, count) in [("busy", turns.turns_busy), ("empty", turns.turns_empty), ("sleep", turns.sleeps)] {
-        text.counter("ringway_worker_turns_total", "Turns that found work, that found none, and sleeps.", &[worker, ("kind", kind)], count);
+        text.counter(
+            "ringway_worker_turns_total",
+            "Turns that found work, that found none, and sleeps.",
+            &[worker, ("kind", kind)],
+            count,
+        );
     }
     for (kind, time) in [("busy", turns.busy), ("empty", turns.empty), ("sleep", turns.asleep)] {
         let labels = [worker, ("kind", kind)];
         let help = "Where a worker's time went.";
-        text.add("ringway_worker_seconds_total", help, Kind::Counter, "ringway_worker_seconds_total", &labels, time.as_secs_f64());
+        text.seconds("ringway_worker_seconds_total", help, &labels, time);
     }
-    text.gauge("ringway_worker_longest_turn_seconds", "The longest turn.", &[worker], turns.longest_turn.as_secs_f64());
+    text.gauge(
+        "ringway_worker_longest_turn_seconds",
+        "The longest turn.",
+        &[worker],
+        turns.longest_turn.as_secs_f64(),
+    );
     text.gauge("ringway_worker_tasks", "Living tasks.", &[worker], report.tasks as f64);
     for (verdict, count) in [
         ("received", turns.packets_received),
@@ -150,7 +185,12 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
         ("steered", turns.packets_steered),
         ("from_rings", turns.packets_from_rings),
     ] {
-        text.counter("ringway_worker_packets_total", "Packets by what became of them.", &[worker, ("verdict", verdict)], count);
+        text.counter(
+            "ringway_worker_packets_total",
+            "Packets by what became of them.",
+            &[worker, ("verdict", verdict)],
+            count,
+        );
     }
     for (device, counters) in &report.ports {
         for (direction, packets, bytes) in [
@@ -162,7 +202,17 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
             text.counter("ringway_queue_bytes_total", "Bytes of a queue pair.", &labels, bytes);
         }
         let labels = [worker, ("device", device.as_str())];
-        text.counter("ringway_queue_copied_packets_total", "Packets copied because they lay in other memory.", &labels, counters.copied_packets);
-        text.counter("ringway_queue_wakeups_total", "System calls made to wake the device.", &labels, counters.wakeups);
+        text.counter(
+            "ringway_queue_copied_packets_total",
+            "Packets copied because they lay in other memory.",
+            &labels,
+            counters.copied_packets,
+        );
+        text.counter(
+            "ringway_queue_wakeups_total",
+            "System calls made to wake the device.",
+            &labels,
+            counters.wakeups,
+        );
     }
 }

@@ -19,7 +19,8 @@ pub fn load(state: &Path) -> io::Result<[u8; 32]> {
     }
     std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
     let fresh = state.join("secret.new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(&secret)?;
     file.sync_all()?;
     std::fs::rename(fresh, path)?;

@@ -9,9 +9,11 @@ use host::{Netlink, Watcher};
 use proxy::{Proxy, ProxyConfig};
 use socket::Core;
 use tokio::signal::unix::{SignalKind, signal};
-use worker::{Command, Doorbell, Exit, Idle, Mailbox, Place, Port, Sender, Stack, StackConfig, Worker, mailbox, ring};
+use worker::{
+    Command, Doorbell, Exit, Idle, Mailbox, Place, Port, Sender, Stack, StackConfig, Worker, mailbox, ring,
+};
 
-use crate::attach::{self, Seed};
+use crate::attach::{self, OpenQueue, Seed};
 use crate::config::{NodeConfig, Poll};
 use crate::error::StartError;
 use crate::interfaces::{self, Plan};
@@ -43,7 +45,13 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     let plan = Rc::new(interfaces::plan(&netlink, &config).await?);
     let mut attached = attach::attach(&plan, config.workers.len())?;
     for queue in &attached.queues {
-        tracing::info!(device = queue.device, queue = queue.queue, mode = queue.mode, why_not_better = queue.why_not_better, "queue pair");
+        tracing::info!(
+            device = queue.device,
+            queue = queue.queue,
+            mode = queue.mode,
+            why_not_better = queue.why_not_better,
+            "queue pair"
+        );
     }
     let stop = Arc::new(AtomicBool::new(false));
     let crew = start_workers(&config, &plan, attached.seeds, secret, &stop)?;
@@ -127,7 +135,8 @@ fn start_workers(
     stop: &Arc<AtomicBool>,
 ) -> Result<Crew, StartError> {
     let no_bell = |source| StartError::Runtime { source };
-    let bells: Vec<Doorbell> = seeds.iter().map(|_| Doorbell::new()).collect::<Result<_, _>>().map_err(no_bell)?;
+    let bells: Vec<Doorbell> =
+        seeds.iter().map(|_| Doorbell::new()).collect::<Result<_, _>>().map_err(no_bell)?;
     let places = places(&bells);
     let clock = Clock::start();
     let mut crew = Crew { handles: Vec::new(), threads: Vec::new() };
@@ -184,7 +193,8 @@ impl Recruit {
         ready: &std::sync::mpsc::Sender<Result<(), String>>,
     ) {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: self.cpu }) {
-            let _ = ready.send(Err("cannot be pinned there: is the CPU online and allowed to this process?".into()));
+            let _ = ready
+                .send(Err("cannot be pinned there: is the CPU online and allowed to this process?".into()));
             return;
         }
         let (doorbell, poll, spin) = (self.doorbell.clone(), self.poll, self.spin);
@@ -227,12 +237,13 @@ impl Recruit {
         let mut worker = Worker::new(core, proxy, self.mailbox, self.place);
         worker.set_epoch(clock.epoch_nanos());
         let mut ports_of_device = vec![Vec::new(); self.plan.devices.len()];
-        for (device, queue) in self.seed.open()? {
+        for OpenQueue { device, pair } in self.seed.open()? {
             let name = self.plan.devices[device].link.name.clone();
-            ports_of_device[device].push(worker.add_port(Port::new(name, device, queue)));
+            ports_of_device[device].push(worker.add_port(Port::new(name, device, pair)));
         }
         for logical in &self.plan.interfaces {
-            let ports: Vec<usize> = logical.devices.iter().flat_map(|&device| ports_of_device[device].clone()).collect();
+            let ports: Vec<usize> =
+                logical.devices.iter().flat_map(|&device| ports_of_device[device].clone()).collect();
             let owner = ports.is_empty().then(|| owner_of(&self.plan, logical, self.number));
             worker.set_interface(logical.config.clone(), Exit { ports, owner }, now);
         }
@@ -242,6 +253,7 @@ impl Recruit {
 
 /// Which worker transmits for one that has no queue of an interface: those that have one take turns.
 fn owner_of(plan: &Plan, logical: &interfaces::Logical, number: usize) -> usize {
-    let queues = logical.devices.iter().map(|&device| plan.devices[device].queues as usize).min().unwrap_or(1);
+    let queues =
+        logical.devices.iter().map(|&device| plan.devices[device].queues as usize).min().unwrap_or(1);
     number % queues.max(1)
 }

@@ -8,7 +8,7 @@ use proxy::Proxy;
 use serde::Serialize;
 use worker::{RtpStream, SessionInfo, Worker};
 
-use crate::metrics::{Exposition, Kind};
+use crate::metrics::Exposition;
 
 /// Sessions that `/sessions` lists of one worker: more than a reader wants, and a turn's small work.
 const LISTED: usize = 1000;
@@ -133,7 +133,7 @@ pub fn expose(text: &mut Exposition, totals: &ByRoute, live: &ByRoute) {
                 now.rtp_jitter.as_secs_f64(),
             ),
         ] {
-            text.add(name, help, Kind::Gauge, name, &labels, value);
+            text.gauge(name, help, &labels, value);
         }
     }
 }

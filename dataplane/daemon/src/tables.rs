@@ -3,23 +3,24 @@
 use std::path::Path;
 use std::rc::Rc;
 
-
 use model::table::Table;
-use proxy::HealthReport;
 use model::{HealthView, Resources, ServicePrefixes, compile};
+use proxy::HealthReport;
 use tokio::sync::watch;
 use xds::proto::node::{Build, HealthResult, Interface, NodeReport, Queue};
 
+use crate::attach::QueueStatus;
 use crate::config::{self, InterfaceRole, NodeConfig};
 use crate::error::StartError;
-use crate::node::{Node, QueueStatus};
+use crate::node::Node;
 
 /// Compiles the resources of a directory (`*.yaml`, `*.yml`, `*.json`, in the order of their names) for this node.
 pub fn from_directory(directory: &Path, config: &NodeConfig) -> Result<Table, StartError> {
     let mut resources = Vec::new();
     for file in files(directory)? {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(&file).map_err(|error| StartError::Resources(format!("{name}: {error}")))?;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| StartError::Resources(format!("{name}: {error}")))?;
         let read = model::read_documents(&name, &text).map_err(|errors| {
             StartError::Resources(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
@@ -35,7 +36,8 @@ pub fn from_directory(directory: &Path, config: &NodeConfig) -> Result<Table, St
 }
 
 fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, StartError> {
-    let unreadable = |error: std::io::Error| StartError::Resources(format!("{}: {error}", directory.display()));
+    let unreadable =
+        |error: std::io::Error| StartError::Resources(format!("{}: {error}", directory.display()));
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -44,7 +46,10 @@ fn files(directory: &Path) -> Result<Vec<std::path::PathBuf>, StartError> {
         }
     }
     if files.is_empty() {
-        return Err(StartError::Resources(format!("{}: holds no .yaml, .yml or .json file", directory.display())));
+        return Err(StartError::Resources(format!(
+            "{}: holds no .yaml, .yml or .json file",
+            directory.display()
+        )));
     }
     files.sort();
     Ok(files)

@@ -32,8 +32,8 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 const MULTI_BUFFER_KERNEL: (u32, u32) = (6, 9);
 /// include/linux/socket.h: `AF_XDP`.
 const AF_XDP: i32 = 44;
-/// A UMEM of 4,096 chunks of 4,096 bytes.
-const WANTED_HUGEPAGES: u64 = 8;
+/// What one worker's packet memory takes (`nic`): 64 MiB in pages of 2 MiB.
+const WANTED_HUGEPAGES: u64 = 32;
 
 /// include/uapi/linux/capability.h: what opening and binding AF_XDP sockets, attaching XDP and netlink need.
 const CAPABILITIES: [(u32, &str); 4] =
@@ -165,7 +165,7 @@ fn check_hugepages(meminfo: &str) -> Check {
         .unwrap_or_default();
     let status = if free >= WANTED_HUGEPAGES { CheckStatus::Good } else { CheckStatus::Warning };
     let advice =
-        "packet memory falls back to 4 KiB pages; reserve with `sysctl vm.nr_hugepages=8` for each worker";
+        "packet memory falls back to 4 KiB pages; reserve 32 for each worker: `sysctl vm.nr_hugepages=32`";
     check("hugepages", status, format!("{free} free"), advice)
 }
 

@@ -254,6 +254,10 @@ impl QueuePair for XskQueuePair {
         }
     }
 
+    fn is_sending(&self) -> bool {
+        self.queue.is_sending()
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.queue.descriptor())
     }

@@ -186,6 +186,10 @@ impl<Q: QueuePair> QueuePair for Capture<Q> {
         self.pair.counters()
     }
 
+    fn is_sending(&self) -> bool {
+        self.pair.is_sending()
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.pair.descriptor()
     }

@@ -126,6 +126,10 @@ impl<Q: QueuePair> QueuePair for Fault<Q> {
         self.pair.counters()
     }
 
+    fn is_sending(&self) -> bool {
+        self.pair.is_sending()
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.pair.descriptor()
     }

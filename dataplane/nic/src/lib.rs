@@ -61,6 +61,12 @@ pub trait QueuePair {
     /// What the device and the rings counted.
     fn counters(&mut self) -> QueueCounters;
 
+    /// The device has not taken all that its ring holds, and wants [`QueuePair::transmit`] once more, if only with an
+    /// empty burst.
+    fn is_sending(&self) -> bool {
+        false
+    }
+
     /// Readable when packets wait; what an idle worker sleeps on. `None`: the pair must be polled.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -122,6 +128,10 @@ impl<Q: QueuePair + ?Sized> QueuePair for Box<Q> {
 
     fn counters(&mut self) -> QueueCounters {
         (**self).counters()
+    }
+
+    fn is_sending(&self) -> bool {
+        (**self).is_sending()
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

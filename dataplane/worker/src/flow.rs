@@ -104,7 +104,9 @@ fn ipv6(packet: &[u8], follow: bool) -> Option<Tuple> {
         match next {
             TCP | UDP => return Some(Tuple { ports: Some(ports(payload)?), ..addresses }),
             IPV6_FRAGMENT => return Some(addresses),
-            ICMPV6 if follow && *payload.first()? < 128 => return Some(turned(ipv6(payload.get(8..)?, false)?)),
+            ICMPV6 if follow && *payload.first()? < 128 => {
+                return Some(turned(ipv6(payload.get(8..)?, false)?));
+            }
             // Hop-by-hop, routing and destination options say their own length (RFC 8200, section 4).
             0 | 43 | 60 => {
                 next = *payload.first()?;

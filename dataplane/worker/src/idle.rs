@@ -13,6 +13,10 @@ use crate::{Doorbell, Worker};
 /// Longest sleep: housekeeping (counters, health) may be this late.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
+/// How soon a device that left packets on its ring is asked again. The kernel makes room as it frees what it sent, and
+/// tells nobody: soon enough for a stream, seldom enough not to spin on a device that takes nothing.
+const RETRY_SENDING: Duration = Duration::from_micros(50);
+
 /// How a worker waits.
 #[derive(Debug)]
 pub struct Idle {
@@ -44,8 +48,12 @@ impl Idle {
     pub fn sleep<A: Admission>(&self, worker: &mut Worker<A>, now: Instant) {
         self.doorbell.announce_sleep();
         if worker.is_idle() {
-            let deadline = worker.core.poll_timeout().map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
-            let timeout = Timespec { tv_sec: deadline.as_secs().cast_signed(), tv_nsec: deadline.subsec_nanos().into() };
+            let longest = if worker.is_sending() { RETRY_SENDING } else { LONGEST_SLEEP };
+            let deadline = worker.core.poll_timeout().map_or(longest, |at| at.since(now).min(longest));
+            let timeout = Timespec {
+                tv_sec: deadline.as_secs().cast_signed(),
+                tv_nsec: deadline.subsec_nanos().into(),
+            };
             let mut waiting = vec![PollFd::from_borrowed_fd(self.doorbell.descriptor(), PollFlags::IN)];
             let queues = worker.ports_mut().iter().filter_map(|port| port.queue.descriptor());
             waiting.extend(queues.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)));

@@ -20,6 +20,8 @@ mod latch;
 mod mailbox;
 mod ports;
 mod ring;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use counters::TurnCounters;
@@ -30,8 +32,8 @@ pub use ring::{Errand, RING_PACKETS, RingReceiver, RingSender, ring};
 
 /// What the one who builds workers needs of the stack.
 pub use stack::{
-    Admission, Config as StackConfig, Discard, Discards, Instant, InterfaceConfig, InterfaceId, Prefix, Role, Route,
-    RtpStream, SessionInfo, Stack,
+    Admission, Config as StackConfig, Discard, Discards, Instant, InterfaceConfig, InterfaceId, Prefix, Role,
+    Route, RtpStream, SessionInfo, Stack,
 };
 
 use nic::{Burst, Packet, QueuePair};
@@ -73,7 +75,9 @@ pub struct Worker<A> {
 }
 
 /// Something the management thread wants done between two turns' work.
-pub struct Command<A>(Box<dyn FnOnce(&mut Worker<A>, Instant) + Send>);
+pub struct Command<A>(Act<A>);
+
+type Act<A> = Box<dyn FnOnce(&mut Worker<A>, Instant) + Send>;
 
 impl<A> Command<A> {
     pub fn new(act: impl FnOnce(&mut Worker<A>, Instant) + Send + 'static) -> Self {
@@ -322,10 +326,12 @@ impl<A: Admission> Worker<A> {
 
     /// Nothing waits that only a turn can move on: the worker may sleep until its next deadline.
     pub fn is_idle(&self) -> bool {
-        self.mailbox.is_empty()
-            && self.rings.iter().all(RingReceiver::is_empty)
-            && !self.core.has_ready()
-            && self.ports.list.iter().all(|port| port.outgoing.is_empty())
+        self.mailbox.is_empty() && self.rings.iter().all(RingReceiver::is_empty) && !self.core.has_ready()
+    }
+
+    /// A device has not taken all that is for it: the worker must come back soon, though nothing will wake it.
+    pub fn is_sending(&self) -> bool {
+        self.ports.list.iter().any(|port| port.up && port.is_sending())
     }
 
     /// After a sleep every queue pair is due a visit.

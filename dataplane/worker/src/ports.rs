@@ -28,14 +28,26 @@ impl std::fmt::Debug for Port {
 
 impl Port {
     pub fn new(name: String, device: usize, queue: Box<dyn QueuePair>) -> Self {
-        Self { name, device, queue: Capture::new(queue), outgoing: Burst::new(), up: true, rest: 0, idle_visits: 0 }
+        Self {
+            name,
+            device,
+            queue: Capture::new(queue),
+            outgoing: Burst::new(),
+            up: true,
+            rest: 0,
+            idle_visits: 0,
+        }
     }
 
-    /// Hands the ring what waits; what it does not take waits on.
+    /// Hands the ring what waits, and asks the device again for what it left; what the ring does not take waits on.
     pub fn flush(&mut self) {
-        if !self.outgoing.is_empty() {
+        if self.is_sending() {
             self.queue.transmit(&mut self.outgoing);
         }
+    }
+
+    pub fn is_sending(&self) -> bool {
+        !self.outgoing.is_empty() || self.queue.is_sending()
     }
 
     pub fn counters(&mut self) -> QueueCounters {
@@ -154,7 +166,8 @@ impl Ports {
         errand: Errand,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> bool {
-        let sent = self.rings.get(worker).and_then(Option::as_ref).is_some_and(|ring| ring.send(errand, pieces));
+        let sent =
+            self.rings.get(worker).and_then(Option::as_ref).is_some_and(|ring| ring.send(errand, pieces));
         if !sent {
             self.discards.count(Discard::RingFull);
         }
@@ -191,7 +204,8 @@ impl Egress for Ports {
     fn room(&self, interface: InterfaceId) -> usize {
         let Some(slot) = self.interface(interface) else { return 0 };
         let own = slot.exit.ports.iter().map(|&port| self.list[port].outgoing.room()).sum();
-        let other = slot.exit.owner.and_then(|owner| self.rings.get(owner)?.as_ref()).map_or(0, RingSender::room);
+        let other =
+            slot.exit.owner.and_then(|owner| self.rings.get(owner)?.as_ref()).map_or(0, RingSender::room);
         if slot.exit.ports.is_empty() { other } else { own }
     }
 

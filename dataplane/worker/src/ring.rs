@@ -108,7 +108,8 @@ pub struct RingReceiver {
 
 /// A ring towards the worker whose doorbell this is.
 pub fn ring(doorbell: Doorbell) -> (RingSender, RingReceiver) {
-    let shared = Arc::new(Shared { full: ArrayQueue::new(RING_PACKETS), empty: ArrayQueue::new(RING_PACKETS) });
+    let shared =
+        Arc::new(Shared { full: ArrayQueue::new(RING_PACKETS), empty: ArrayQueue::new(RING_PACKETS) });
     for _ in 0..RING_PACKETS {
         // The queue has exactly this many places.
         let _ = shared.empty.push(Slot::default());
@@ -167,7 +168,9 @@ mod tests {
     #[test]
     fn a_full_ring_says_so_and_loses_nothing_that_it_took() {
         let (sender, mut receiver) = ring(Doorbell::new().unwrap());
-        let sent = (0..RING_PACKETS + 5).filter(|_| sender.send(Errand::Transmit(InterfaceId(0)), [&b"x"[..]])).count();
+        let sent = (0..RING_PACKETS + 5)
+            .filter(|_| sender.send(Errand::Transmit(InterfaceId(0)), [&b"x"[..]]))
+            .count();
         assert_eq!(sent, RING_PACKETS);
         assert_eq!(std::iter::from_fn(|| receiver.take()).count(), RING_PACKETS);
     }

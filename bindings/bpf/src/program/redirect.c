@@ -60,13 +60,15 @@ enum verdict {
 	PASSED_OTHER_VLAN,
 	PASSED_MALFORMED,
 	PASSED_NO_SOCKET,
+	DENIED_OUTBOUND,
 	NOTICE_LOST,
 	VERDICTS,
 };
 
 struct interface_config {
 	__u32 role;
-	__u32 reserved;
+	// Not zero: a workload's packets to other hosts die here unless the mesh takes them.
+	__u32 deny_outbound;
 	// One bit an identifier; bit 0 is untagged traffic.
 	__u8 vlans[512];
 };
@@ -204,6 +206,7 @@ struct cursor {
 	void *end;
 	__u16 vlan;
 	__u32 role;
+	__u32 deny_outbound;
 };
 
 static __always_inline void count(enum verdict verdict)
@@ -255,6 +258,7 @@ static __always_inline enum verdict judge(struct xdp_md *frame)
 	if (!(interface->vlans[(vlan >> 3) & 511] & (1 << (vlan & 7))))
 		return PASSED_OTHER_VLAN;
 	cursor.role = interface->role;
+	cursor.deny_outbound = interface->deny_outbound;
 
 	if (type == bpf_htons(ETHERTYPE_IPV4))
 		return judge_ipv4(&cursor);
@@ -325,14 +329,36 @@ static __always_inline enum verdict judge_claim(__u32 claim, __u32 role, __u8 pr
 	return PASSED_OTHER_PROTOCOL;
 }
 
+// What the kernel would forward for a workload. Groups and the link's own addresses are never forwarded (RFC 3927,
+// section 2.7; RFC 4291, section 2.5.6) and pass: neighbour discovery and DHCP go on.
+static __always_inline enum verdict judge_outbound(enum verdict verdict, struct cursor *cursor, bool on_link)
+{
+	bool passes = verdict == PASSED_OTHER_ADDRESS || verdict == PASSED_OTHER_PROTOCOL;
+
+	return passes && cursor->role == ROLE_WORKLOAD && cursor->deny_outbound && !on_link ? DENIED_OUTBOUND : verdict;
+}
+
+static __always_inline bool on_link_v4(const __u8 *address)
+{
+	return address[0] >= 224 || (address[0] == 169 && address[1] == 254);
+}
+
+static __always_inline bool on_link_v6(const __u8 *address)
+{
+	return address[0] == 0xff || (address[0] == 0xfe && (address[1] & 0xc0) == 0x80);
+}
+
 // Address and protocol stand in the fixed part and in every fragment: options and fragments need no more.
 static __always_inline enum verdict judge_ipv4(struct cursor *cursor)
 {
 	struct ipv4 *ip = cursor->at;
+	enum verdict verdict;
 
 	if ((void *)(ip + 1) > cursor->end || ip->version_words < 0x45 || ip->version_words > 0x4f)
 		return PASSED_MALFORMED;
-	return judge_claim(claim_v4(ip->destination), cursor->role, ip->protocol);
+	verdict = judge_claim(claim_v4(ip->destination), cursor->role, ip->protocol);
+
+	return judge_outbound(verdict, cursor, on_link_v4(ip->destination));
 }
 
 // Solicitations ask by multicast or unicast; what counts is the target (RFC 4861, section 7.2). An advertisement to
@@ -397,6 +423,7 @@ static __always_inline bool skip_extensions(struct cursor *cursor, __u8 *next)
 static __always_inline enum verdict judge_ipv6(struct cursor *cursor)
 {
 	struct ipv6 *ip = cursor->at;
+	enum verdict verdict;
 	__u32 claim;
 	__u8 next;
 	bool walked;
@@ -411,9 +438,9 @@ static __always_inline enum verdict judge_ipv6(struct cursor *cursor)
 	walked = skip_extensions(cursor, &next);
 	if (!walked)
 		return PASSED_MALFORMED;
-	if (next == PROTOCOL_ICMPV6)
-		return judge_discovery(cursor, ip->destination[0] == 0xff);
-	return judge_claim(claim, cursor->role, next);
+	verdict = next == PROTOCOL_ICMPV6 ? judge_discovery(cursor, ip->destination[0] == 0xff)
+					  : judge_claim(claim, cursor->role, next);
+	return judge_outbound(verdict, cursor, on_link_v6(ip->destination));
 }
 
 static __always_inline int act(struct xdp_md *frame)
@@ -425,6 +452,8 @@ static __always_inline int act(struct xdp_md *frame)
 		action = bpf_redirect_map(&sockets, frame->rx_queue_index, XDP_PASS);
 		if (action != XDP_REDIRECT)
 			verdict = PASSED_NO_SOCKET;
+	} else if (verdict == DENIED_OUTBOUND) {
+		action = XDP_DROP;
 	}
 	count(verdict);
 	return action;

@@ -98,7 +98,7 @@ fn the_program_takes_what_is_owned_and_nothing_else() {
     let mut opened = open_one("n0", XdpMode::Auto, &[], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
     let redirect = &mut opened.redirect;
     redirect
-        .set_config(&RedirectConfig { role: Role::Workload, vlans: vlans.clone() })
+        .set_config(&RedirectConfig { role: Role::Workload, vlans, deny_outbound: false })
         .expect("a config is set");
     let transport = |address: std::net::IpAddr, len| OwnedPrefix { address, len, claim: Claim::Transport };
     redirect
@@ -141,18 +141,7 @@ fn the_program_takes_what_is_owned_and_nothing_else() {
         (Verdict::PassedMalformed, ipv6(service, 60, &[60, 9, 0, 0, 0, 0, 0, 0])),
         (Verdict::PassedOtherProtocol, [&[2; 12][..], &[0x88, 0xcc], &[0; 46]].concat()),
     ];
-    for (expected, frame) in &frames {
-        let before = redirect.verdicts().expect("verdicts can be read");
-        wire.send(frame);
-        let mut got = None;
-        eventually("a verdict", || {
-            let now = redirect.verdicts().expect("verdicts can be read");
-            // The namespaces' own chatter (router solicitations) is counted, too: wait for the expected one.
-            got = (now.of(*expected) > before.of(*expected)).then_some(*expected);
-            got.is_some()
-        });
-        assert_eq!(got, Some(*expected), "{frame:02x?}");
-    }
+    expect_verdicts(redirect, &mut wire, &frames);
     let notices: Vec<_> = std::iter::from_fn(|| redirect.poll_notice()).collect();
     assert!(
         notices.iter().any(|notice| notice.address.to_string() == "10.9.0.1" && notice.vlan.is_none()),
@@ -160,6 +149,51 @@ fn the_program_takes_what_is_owned_and_nothing_else() {
     );
     assert!(notices.iter().any(|notice| notice.address == other_v6), "{notices:?}");
     assert_eq!(link.index, redirect.interface().index);
+}
+
+/// Sends each frame and waits for its verdict to be counted.
+fn expect_verdicts(redirect: &Redirect, wire: &mut Wire, frames: &[(Verdict, Vec<u8>)]) {
+    for (expected, frame) in frames {
+        let before = redirect.verdicts().expect("verdicts can be read");
+        wire.send(frame);
+        // The namespaces' own chatter (router solicitations) is counted, too: wait for the expected one.
+        eventually(&format!("{expected:?} of {frame:02x?}"), || {
+            redirect.verdicts().expect("verdicts can be read").of(*expected) > before.of(*expected)
+        });
+    }
+}
+
+/// `outbound: deny` stops what the kernel would forward, and only that.
+#[test]
+fn a_workload_reaches_nothing_but_the_mesh_where_outbound_is_denied() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new(1_500);
+    let mut wire = Wire::open(&lab);
+    lab.node.enter();
+    let mut opened = open_one("n0", XdpMode::Auto, &[], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let redirect = &mut opened.redirect;
+    let denying = RedirectConfig { deny_outbound: true, ..RedirectConfig::untagged(Role::Workload) };
+    redirect.set_config(&denying).expect("a config is set");
+    redirect.set_owned(&[owned(OURS)]).expect("one address fits");
+    let _pair = Pools::new().start(opened.queues.remove(0)).expect("the region is free");
+    let (tcp, udp) = (6, 17);
+    let elsewhere: Ipv6Addr = "fd09::3".parse().expect("an address");
+    let router: Ipv6Addr = "fe80::9".parse().expect("an address");
+    let frames = [
+        (Verdict::RedirectedAddress, ipv4(OURS.octets(), tcp)),
+        (Verdict::DeniedOutbound, ipv4([10, 9, 0, 3], udp)),
+        (Verdict::DeniedOutbound, ipv4([192, 0, 2, 1], tcp)),
+        (Verdict::PassedOtherAddress, ipv4([224, 0, 0, 251], udp)),
+        (Verdict::PassedOtherAddress, ipv4([169, 254, 9, 9], udp)),
+        (Verdict::DeniedOutbound, ipv6(elsewhere, tcp, &[0; 20])),
+        (Verdict::PassedOtherAddress, ipv6(router, 58, &[128, 0, 0, 0])),
+        (Verdict::PassedOtherAddress, arp(1, [10, 9, 0, 9], [10, 9, 0, 3])),
+    ];
+    expect_verdicts(redirect, &mut wire, &frames);
+    redirect.set_config(&RedirectConfig { deny_outbound: false, ..denying }).expect("a config is set");
+    expect_verdicts(redirect, &mut wire, &[(Verdict::PassedOtherAddress, ipv4([192, 0, 2, 1], tcp))]);
 }
 
 fn attach_native(link: &Link, buffers: Buffers) -> Result<Redirect, AttachError> {
