@@ -10,6 +10,7 @@ pub mod lab;
 pub mod mesh;
 pub mod namespace;
 pub mod process;
+pub mod pypi;
 pub mod tidy;
 pub mod wait;
 
@@ -17,6 +18,7 @@ pub use lab::Lab;
 pub use mesh::Mesh;
 pub use namespace::{Namespace, Outcome};
 pub use process::Process;
+pub use pypi::PyPi;
 pub use wait::{eventually, wait_for_port};
 
 use std::path::{Path, PathBuf};

@@ -11,8 +11,10 @@ use crate::envoy::string_matcher::RegexMatchAndSubstitute;
 
 /// The whole path; Envoy keeps the query out of it.
 const WHOLE_PATH: &str = "^/.*$";
-/// What a replacement of the prefix `/` removes.
-const ROOT: &str = "^/*";
+/// What a replacement of the prefix `/` removes: one slash, for a path may begin with two.
+const ROOT: &str = "^/";
+/// Ends the expression of a prefix that is replaced by nothing: the one slash behind it goes too, if there is one.
+const SLASH: &str = "/?";
 
 /// What goes into `prefix_rewrite` or `regex_rewrite` of a route or redirect.
 #[derive(Debug, PartialEq)]
@@ -33,7 +35,7 @@ pub(super) fn encode(rewrite: &PathRewrite, path: &PathMatch) -> Result<EnvoyRew
     Ok(match (prefix, replacement) {
         ("", "") => EnvoyRewrite::Prefix("/".to_owned()),
         ("", replacement) => substitute(ROOT, &format!("{replacement}/")),
-        (prefix, "") => substitute(&format!("^{}/*", quote(prefix)), "/"),
+        (prefix, "") => substitute(&format!("^{}{SLASH}", quote(prefix)), "/"),
         (_, replacement) => EnvoyRewrite::Prefix(replacement.to_owned()),
     })
 }
@@ -48,7 +50,7 @@ pub(super) fn decode_regex(message: &RegexMatchAndSubstitute) -> Result<PathRewr
     match pattern {
         WHOLE_PATH => Ok(PathRewrite::Full(replacement)),
         ROOT => Ok(PathRewrite::Prefix(replacement.trim_end_matches('/').to_owned())),
-        _ if pattern.starts_with('^') && pattern.ends_with("/*") && replacement == "/" => {
+        _ if pattern.starts_with('^') && pattern.ends_with(SLASH) && replacement == "/" => {
             Ok(PathRewrite::Prefix("/".to_owned()))
         }
         _ => Err(FieldError::unsupported("regex_rewrite", "a rewrite by any regular expression")),
@@ -99,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_replaced_by_the_root_leaves_one_slash() {
-        assert_eq!(rewritten("/a.b", "/"), regex("^/a\\.b/*", "/"));
+    fn a_prefix_replaced_by_the_root_takes_one_slash_with_it() {
+        assert_eq!(rewritten("/a.b", "/"), regex("^/a\\.b/?", "/"));
     }
 
     #[test]
-    fn the_root_replaced_by_a_prefix_keeps_the_slash_between() {
-        assert_eq!(rewritten("/", "/b"), regex("^/*", "/b/"));
+    fn the_root_replaced_by_a_prefix_keeps_every_slash_behind_the_first() {
+        assert_eq!(rewritten("/", "/b"), regex("^/", "/b/"));
     }
 
     #[test]

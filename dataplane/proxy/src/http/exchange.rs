@@ -77,7 +77,9 @@ async fn respond<R: Runtime>(flight: &mut Flight<R>, head: Parts, body: Incoming
         let host = message::host(&head);
         let origin = Origin { scheme: "http", host: &host, port: client.listener.port() };
         let location = redirect.location(&head.uri, origin).ok_or(Fault::BadRewrite)?;
-        return Ok(Reply::Own(answer::redirect(redirect.status, location)));
+        let mut response = answer::redirect(redirect.status, location);
+        edit_response(response.headers_mut(), [&route.filters]);
+        return Ok(Reply::Own(response));
     }
     let backends = match &route.action {
         Action::Respond { status, body } => {

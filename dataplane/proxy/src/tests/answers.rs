@@ -113,14 +113,15 @@ fn a_redirect_and_a_fixed_answer_need_no_backend() {
     run(|world| async move {
         let mut away = route("/away", HttpAction::Respond { status: 500, body: String::new() });
         let redirect = Redirect { scheme: Some("https".into()), status: 301, ..Redirect::default() };
-        away.filters = vec![HttpFilter::Redirect(redirect)];
-        let mut fixed = route("/fixed", HttpAction::Respond { status: 418, body: "teapot".into() });
         let edit = HeaderEdit { set: vec![("x-a".into(), "b".into())], ..HeaderEdit::default() };
+        away.filters = vec![HttpFilter::ResponseHeaders(edit.clone()), HttpFilter::Redirect(redirect)];
+        let mut fixed = route("/fixed", HttpAction::Respond { status: 418, body: "teapot".into() });
         fixed.filters = vec![HttpFilter::ResponseHeaders(edit)];
         world.serve(tables().route(away).route(fixed).0);
         let answer = world.fetch("/away/x?y").await;
         assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
         assert!(answer.contains("location: https://a.example/away/x?y\r\n"), "{answer}");
+        assert!(answer.contains("x-a: b\r\n"), "the route's edits hold for its redirect too: {answer}");
         let answer = world.fetch("/fixed").await;
         assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("\r\n\r\nteapot"), "{answer}");
         assert!(answer.contains("x-a: b\r\n"), "{answer}");
