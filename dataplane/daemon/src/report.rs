@@ -17,7 +17,7 @@ use crate::sessions::{self, ByRoute};
 pub struct WorkerReport {
     pub number: usize,
     pub turns: TurnCounters,
-    /// The stack's and the worker's own, added up, in the order of [`Discard::ALL`].
+    /// The stack's, at once or after a packet had waited, and the worker's own, in the order of [`Discard::ALL`].
     pub discards: Vec<u64>,
     pub ports: Vec<(String, QueueCounters)>,
     pub samples: Vec<Sample>,
@@ -36,7 +36,8 @@ impl WorkerReport {
         let own = worker.discards().clone();
         let discards = {
             let stack = worker.core.stack();
-            Discard::ALL.iter().map(|&reason| stack.discards().of(reason) + own.of(reason)).collect()
+            let of = |reason| stack.discards().of(reason) + stack.late_discards().of(reason) + own.of(reason);
+            Discard::ALL.iter().map(|&reason| of(reason)).collect()
         };
         let mut samples = Vec::new();
         worker.application.samples(&mut |sample| samples.push(sample));
