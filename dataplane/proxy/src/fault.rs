@@ -41,6 +41,10 @@ macro_rules! faults {
 }
 
 faults! {
+    /// The request is not valid HTTP/1.1.
+    Malformed = "malformed", BAD_REQUEST, Downstream;
+    /// The request's head is longer than the limit, or has too many fields.
+    HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Downstream;
     /// The request has no valid Host, or more than one.
     BadHost = "bad_host", BAD_REQUEST, Downstream;
     /// The request's target and its Host name different hosts.

@@ -50,6 +50,10 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    pub fn is_closed(&self) -> bool {
+        self.gate.closed.get()
+    }
+
     /// Whether the gate is closed. While it is not, the task is woken when it closes.
     pub fn poll_closed(&self, cx: &Context<'_>) -> bool {
         if self.gate.closed.get() {

@@ -5,7 +5,7 @@
 //! worker, in-memory pipes in the tests.
 //!
 //! ```text
-//!  listen ─> sniff ─> http ──> exchange ──> upstream (pool, h1, h2) ─> backend
+//!  listen ─> sniff ─> http ──> exchange ──> upstream (pool, h1, h2) ─> backend       (http1: both sides' wire)
 //!    │                           │ table (routes, filters)
 //!    │                           └ answer (fault) when it ends here
 //!    └──────────────> relay ──────────────> upstream (connect) ──────> backend
@@ -19,6 +19,7 @@ mod fault;
 mod gate;
 mod health;
 mod http;
+mod http1;
 mod limits;
 mod listen;
 mod observe;

@@ -12,8 +12,21 @@ pub(crate) const SPARE_RELAY_BUFFERS: usize = 64;
 /// Series of counters by route and cluster. What comes later is counted together, under the route `other`.
 pub(crate) const SERIES: usize = 4096;
 
-/// Upper bounds and times of one worker's proxy. Fixed beside them: a message has at most 100 fields (hyper parses that
-/// many on its stack, and it is Envoy's `max_headers_count`); more answers 431.
+/// Fields that one message may have; more answers 431. Envoy: `max_headers_count` 100.
+pub(crate) const MAX_FIELDS: usize = 100;
+
+/// Length of the line before a chunk, its extensions included, which nobody uses.
+pub(crate) const CHUNK_LINE_BYTES: usize = 4096;
+
+/// Length of the fields after the last chunk: as a usual head's.
+pub(crate) const TRAILER_BYTES: usize = 16 << 10;
+
+/// How long what a client still sends is read and dropped after its answer, so that the answer is not lost to a reset
+/// (RFC 9112, section 9.6), and how long it may pause meanwhile. nginx: `lingering_time` 30 s, `lingering_timeout` 5 s.
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const LINGER_PAUSE: Duration = Duration::from_secs(5);
+
+/// Upper bounds and times of one worker's proxy.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Request line and fields together; more answers 431. Envoy: `max_request_headers_kb` 60.
@@ -34,7 +47,7 @@ pub struct Limits {
     pub idle_per_endpoint: usize,
     /// HTTP/2 connections to one endpoint; requests beyond their streams answer 503.
     pub http2_connections_per_endpoint: usize,
-    /// Bytes of one message that hyper may hold; at least 8,192.
+    /// Bytes of one HTTP/2 stream that wait to be sent; at least 8,192.
     pub buffer_bytes: usize,
     /// Time that a relayed TCP connection may carry nothing; `None`: for ever.
     pub relay_idle: Option<Duration>,

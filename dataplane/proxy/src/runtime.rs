@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, Write};
@@ -26,6 +27,15 @@ pub trait Network: Clone + Unpin + 'static {
         remote: SocketAddr,
         timeout: Duration,
     ) -> impl Future<Output = io::Result<Self::Io>> + 'static;
+
+    /// Reads at most `limit` bytes and gives them to `take`, in one or more pieces; ready with their number, which is 0 at
+    /// the end of the stream.
+    fn poll_read(
+        io: &mut Self::Io,
+        cx: &mut Context<'_>,
+        limit: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>>;
 
     /// Resets the connection, where dropping it would close it in order.
     fn abort(&self, io: Self::Io);
@@ -103,6 +113,15 @@ impl Network for Sockets {
     ) -> impl Future<Output = io::Result<TcpStream>> + 'static {
         let options = TcpOptions { connect_timeout: timeout, ..TcpOptions::default() };
         TcpStream::connect(remote, None, options)
+    }
+
+    fn poll_read(
+        io: &mut TcpStream,
+        cx: &mut Context<'_>,
+        limit: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        io.poll_read_chunks(cx, limit, take)
     }
 
     fn abort(&self, io: TcpStream) {

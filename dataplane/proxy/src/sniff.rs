@@ -34,6 +34,13 @@ pub(crate) struct Prefixed<Io> {
     io: Io,
 }
 
+impl<Io> Prefixed<Io> {
+    /// The connection, and the bytes that were read already.
+    pub fn into_parts(self) -> (Io, [u8; 24], usize) {
+        (self.io, self.prefix, usize::from(self.filled))
+    }
+}
+
 impl<Io: Read + Unpin> Future for Sniff<Io> {
     type Output = io::Result<(Prefixed<Io>, Spoken)>;
 

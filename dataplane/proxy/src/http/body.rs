@@ -1,7 +1,7 @@
 //! A response's body on its way to the client. For HTTP/1.1 it drives the backend's connection, and gives it back.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -18,14 +18,18 @@ pub(crate) struct ResponseBody<R: Runtime> {
     /// When the whole request must have ended.
     deadline: Option<R::Sleep>,
     flight: Option<Flight<R>>,
-    /// The body has failed; said at the next poll, so that hyper first sends what came before.
+    /// The body has failed; said at the next poll, so that what came before is sent first.
     failed: Option<Fault>,
 }
 
 enum Source<R: Runtime> {
     Fixed(Option<Bytes>),
-    H1 { incoming: Incoming, link: Option<Box<H1<R>>> },
-    H2 { incoming: Incoming, _slot: StreamSlot<R> },
+    /// Gone when it was read to its end.
+    H1(Option<Box<H1<R>>>),
+    H2 {
+        incoming: Incoming,
+        _slot: StreamSlot<R>,
+    },
 }
 
 impl<R: Runtime> ResponseBody<R> {
@@ -34,17 +38,12 @@ impl<R: Runtime> ResponseBody<R> {
         Self { source: Source::Fixed(bytes), idle: None, deadline: None, flight, failed: None }
     }
 
-    pub fn relay(
-        incoming: Incoming,
-        carrier: Carrier<R>,
-        deadline: Option<R::Sleep>,
-        flight: Flight<R>,
-    ) -> Self {
+    pub fn relay(carrier: Carrier<R>, deadline: Option<R::Sleep>, flight: Flight<R>) -> Self {
         let engine = &flight.client().engine;
         let idle = Some(IdleWatch::new(engine.runtime.clone(), engine.config.limits.body_idle));
         let source = match carrier {
-            Carrier::H1(link) => Source::H1 { incoming, link: Some(link) },
-            Carrier::H2(slot) => Source::H2 { incoming, _slot: slot },
+            Carrier::H1(link) => Source::H1(Some(link)),
+            Carrier::H2 { incoming, slot } => Source::H2 { incoming, _slot: slot },
         };
         let mut body = Self { source, idle, deadline, flight: Some(flight), failed: None };
         if body.is_end_stream() {
@@ -55,14 +54,14 @@ impl<R: Runtime> ResponseBody<R> {
 
     /// The response is complete: the connection may serve others.
     fn release(&mut self) {
-        let Source::H1 { link, .. } = &mut self.source else { return };
+        let Source::H1(link) = &mut self.source else { return };
         if let (Some(link), Some(flight)) = (link.take(), &self.flight) {
             let engine = &flight.client().engine;
             link.release(engine.runtime.now(), engine.config.limits.idle_per_endpoint);
         }
     }
 
-    /// hyper drops what it has not sent yet when a body fails: the failure waits one poll.
+    /// hyper's HTTP/2 drops what it has not sent yet when a body fails: the failure waits one poll.
     fn fail<T>(&mut self, fault: Fault, cx: &Context<'_>) -> Poll<T> {
         if let Some(flight) = &self.flight {
             flight.client().engine.count(fault);
@@ -74,26 +73,13 @@ impl<R: Runtime> ResponseBody<R> {
 }
 
 impl<R: Runtime> Source<R> {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self {
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::H2 { incoming, .. } => Pin::new(incoming).poll_frame(cx),
-            Self::H1 { incoming, link } => {
-                // Frames come only by driving the connection. hyper wakes whoever drove last when a frame is taken: that
-                // would be this very task, once a frame for nothing, so it leaves its waker only when it has to wait.
-                let mut quiet = Context::from_waker(Waker::noop());
-                let mut frame = Pin::new(&mut *incoming).poll_frame(&mut quiet);
-                if let Some(link) = link {
-                    if frame.is_pending() {
-                        let _ = link.poll_drive(&mut quiet);
-                        frame = Pin::new(&mut *incoming).poll_frame(&mut quiet);
-                    }
-                    if frame.is_pending() {
-                        let _ = link.poll_drive(cx);
-                        frame = Pin::new(incoming).poll_frame(&mut quiet);
-                    }
-                }
-                frame
+            Self::H1(None) => Poll::Ready(None),
+            Self::H1(Some(link)) => link.poll_frame(cx),
+            Self::H2 { incoming, .. } => {
+                Pin::new(incoming).poll_frame(cx).map_err(|_| Fault::UpstreamClosed)
             }
         }
     }
@@ -125,7 +111,7 @@ impl<R: Runtime> Body for ResponseBody<R> {
                 this.release();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => this.fail(Fault::UpstreamClosed, cx),
+            Poll::Ready(Some(Err(fault))) => this.fail(fault, cx),
             Poll::Pending => {
                 if this.deadline.as_mut().is_some_and(|deadline| Pin::new(deadline).poll(cx).is_ready()) {
                     return this.fail(Fault::RequestTimeout, cx);
@@ -141,7 +127,8 @@ impl<R: Runtime> Body for ResponseBody<R> {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Fixed(bytes) => bytes.is_none(),
-            Source::H1 { incoming, .. } | Source::H2 { incoming, .. } => incoming.is_end_stream(),
+            Source::H1(link) => link.as_ref().is_none_or(|link| link.is_end_stream()),
+            Source::H2 { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
@@ -150,7 +137,8 @@ impl<R: Runtime> Body for ResponseBody<R> {
             Source::Fixed(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::H1 { incoming, .. } | Source::H2 { incoming, .. } => incoming.size_hint(),
+            Source::H1(link) => link.as_ref().map_or_else(|| SizeHint::with_exact(0), |link| link.size_hint()),
+            Source::H2 { incoming, .. } => incoming.size_hint(),
         }
     }
 }

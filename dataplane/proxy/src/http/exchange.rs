@@ -8,8 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body, Incoming};
+use http::{HeaderMap, Response, StatusCode, Version};
 use model::table::UpstreamProtocol;
 
 use super::answer;
@@ -20,24 +19,24 @@ use crate::engine::Engine;
 use crate::fault::Fault;
 use crate::runtime::Runtime;
 use crate::table::{Action, Filters, Hostname, Origin, Route};
-use crate::upstream::{Carrier, Cluster, Progress, RequestBody, Upstream};
+use crate::upstream::{Carrier, ClientBody, Cluster, Progress, RequestBody, Upstream};
 use crate::view::{Backend, RouteState};
 
 /// Serves one request. What goes wrong before the response's head is answered here, so there is always a response.
 pub(super) async fn exchange<R: Runtime>(
     client: Rc<Client<R>>,
-    request: Request<Incoming>,
+    head: Parts,
+    body: Option<ClientBody<R>>,
 ) -> Response<ResponseBody<R>> {
-    let (head, body) = request.into_parts();
     let grpc = answer::is_grpc(&head.headers);
     let mut flight = Flight::start(client);
     match respond(&mut flight, head, body).await {
         Ok(Reply::Own(response)) => own(response, flight),
-        Ok(Reply::Relayed { head, body, carrier, deadline }) => {
+        Ok(Reply::Relayed { head, carrier, deadline }) => {
             flight.status = Some(head.status);
-            Response::from_parts(head, ResponseBody::relay(body, carrier, deadline, flight))
+            Response::from_parts(head, ResponseBody::relay(carrier, deadline, flight))
         }
-        Ok(Reply::Switched { head, carrier }) => switch(head, carrier, flight).await,
+        Ok(Reply::Switched { head, carrier }) => switch(head, carrier, flight),
         Err(fault) => {
             flight.client().engine.count(fault);
             own(answer::fault(fault, grpc), flight)
@@ -50,7 +49,6 @@ enum Reply<R: Runtime> {
     Own(Response<Bytes>),
     Relayed {
         head: http::response::Parts,
-        body: Incoming,
         carrier: Carrier<R>,
         deadline: Option<R::Sleep>,
     },
@@ -66,7 +64,11 @@ fn own<R: Runtime>(response: Response<Bytes>, mut flight: Flight<R>) -> Response
     response.map(|bytes| ResponseBody::fixed(bytes, Some(flight)))
 }
 
-async fn respond<R: Runtime>(flight: &mut Flight<R>, head: Parts, body: Incoming) -> Result<Reply<R>, Fault> {
+async fn respond<R: Runtime>(
+    flight: &mut Flight<R>,
+    head: Parts,
+    body: Option<ClientBody<R>>,
+) -> Result<Reply<R>, Fault> {
     let seen = Seen::in_fields(&head.headers);
     message::check(&head, &seen)?;
     let client = Rc::clone(flight.client());
@@ -117,7 +119,7 @@ async fn forward<R: Runtime>(
     flight: &mut Flight<R>,
     way: Forwarding<'_, R>,
     mut head: Parts,
-    body: Incoming,
+    body: Option<ClientBody<R>>,
 ) -> Result<Reply<R>, Fault> {
     let client = Rc::clone(flight.client());
     let engine = &client.engine;
@@ -125,22 +127,21 @@ async fn forward<R: Runtime>(
     let cluster = way.backend.cluster.as_ref().ok_or(Fault::InvalidBackend)?;
     let endpoint = cluster.pick(&engine.runtime).ok_or(Fault::NoEndpoint)?;
     flight.board(Rc::clone(&endpoint));
-    let from = Origins { version: head.version, method_is_head: head.method == Method::HEAD };
+    let version = head.version;
     let upgrade = translate_request(&mut head, &client, cluster, &way)?;
-    let body = request_body(engine, flight, body, &mut head);
+    let body = request_body(engine, flight, body);
     let upstream =
         Upstream { runtime: &engine.runtime, limits: &engine.config.limits, cluster, endpoint: &endpoint };
     let mut deadline = deadline(engine, route);
-    let sent = within(&mut deadline, upstream.send(Request::from_parts(head, body))).await;
-    let (response, carrier) = sent.map_err(|fault| {
+    let sent = within(&mut deadline, upstream.send(head, body)).await;
+    let (mut head, carrier) = sent.map_err(|fault| {
         // The request's body may have failed first: the client's fault, not the backend's.
         let theirs = flight.request.as_ref().and_then(|progress| progress.fault.get());
         theirs.unwrap_or(fault)
     })?;
-    let (mut head, body) = response.into_parts();
-    let granted = translate_response(&mut head, from, way.filters());
+    let granted = translate_response(&mut head, version, way.filters());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Reply::Relayed { head, body, carrier, deadline });
+        return Ok(Reply::Relayed { head, carrier, deadline });
     }
     let (Some(_), Some(protocol)) = (upgrade, granted) else { return Err(Fault::UpstreamProtocol) };
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -195,40 +196,24 @@ fn translate_request<R: Runtime>(
 fn request_body<R: Runtime>(
     engine: &Engine<R>,
     flight: &mut Flight<R>,
-    body: Incoming,
-    head: &mut Parts,
+    body: Option<ClientBody<R>>,
 ) -> RequestBody<R> {
-    if body.is_end_stream() {
-        return RequestBody::Empty;
-    }
-    if head.version == Version::HTTP_11 && body.size_hint().exact().is_none() {
-        // hyper sends a body of unknown length with GET or HEAD only if the head says so.
-        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+    let Some(body) = body.filter(|body| !body.is_end_stream()) else { return RequestBody::Empty };
     let progress = Rc::new(Progress::default());
     flight.request = Some(Rc::clone(&progress));
     RequestBody::stream(body, engine.runtime.clone(), engine.config.limits.body_idle, progress)
 }
 
-/// What must be known of the request when its response comes.
-#[derive(Copy, Clone)]
-struct Origins {
-    version: Version,
-    method_is_head: bool,
-}
-
-/// Makes the response the client's. Returns the protocol that was switched to.
+/// Makes the response the client's, who speaks `version`. Returns the protocol that was switched to.
 fn translate_response(
     head: &mut http::response::Parts,
-    from: Origins,
+    version: Version,
     filters: [&Filters; 2],
 ) -> Option<HeaderValue> {
     let mut seen = Seen::in_fields(&head.headers);
     let hop = message::strip_hop(&mut head.headers, &mut seen);
     edit_response(&mut head.headers, filters);
-    // hyper's server writes HTTP/1.1 or what the client speaks, never what the backend spoke.
-    head.version = if from.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
-    debug_assert!(!head.headers.contains_key(header::TRANSFER_ENCODING) || from.method_is_head);
+    head.version = version;
     hop.upgrade
 }
 
@@ -239,19 +224,16 @@ fn edit_response<const N: usize>(headers: &mut HeaderMap, filters: [&Filters; N]
 }
 
 /// The connection becomes the client's and the backend's, byte by byte.
-async fn switch<R: Runtime>(
+fn switch<R: Runtime>(
     head: http::response::Parts,
     carrier: Carrier<R>,
     mut flight: Flight<R>,
 ) -> Response<ResponseBody<R>> {
-    let tunnel = match carrier {
-        Carrier::H1(link) => link.upgrade().await,
-        Carrier::H2(_) => None,
+    let Carrier::H1(link) = carrier else {
+        flight.client().engine.count(Fault::UpstreamProtocol);
+        return own(answer::fault(Fault::UpstreamProtocol, false), flight);
     };
-    let Some(tunnel) = tunnel else {
-        flight.client().engine.count(Fault::UpstreamClosed);
-        return own(answer::fault(Fault::UpstreamClosed, false), flight);
-    };
+    let tunnel = link.upgrade();
     flight.status = Some(head.status);
     let client = Rc::clone(flight.client());
     *client.upgrade.borrow_mut() = Some(Upgrade { tunnel, flight });

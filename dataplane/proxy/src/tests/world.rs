@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -133,6 +134,21 @@ impl Network for Pipes {
             *pipes.0.connects.borrow_mut().entry(remote).or_default() += 1;
             pipes.open(remote, address("10.0.0.1:40000")).map(TokioIo::new)
         }
+    }
+
+    fn poll_read(
+        io: &mut Self::Io,
+        cx: &mut Context<'_>,
+        limit: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        let mut room = vec![0; limit.min(PIPE)];
+        let mut room = hyper::rt::ReadBuf::new(&mut room);
+        std::task::ready!(hyper::rt::Read::poll_read(Pin::new(io), cx, room.unfilled()))?;
+        if !room.filled().is_empty() {
+            take(room.filled());
+        }
+        Poll::Ready(Ok(room.filled().len()))
     }
 
     fn abort(&self, io: Self::Io) {

@@ -11,6 +11,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use socket::Instant;
 
 use crate::fault::Fault;
+use crate::http1::Intake;
 use crate::runtime::Runtime;
 
 pub(crate) enum RequestBody<R: Runtime> {
@@ -18,13 +19,19 @@ pub(crate) enum RequestBody<R: Runtime> {
     Stream(Stream<R>),
 }
 
+/// Where a request's body comes from.
+pub(crate) enum ClientBody<R: Runtime> {
+    H1(Intake<R>),
+    H2(Incoming),
+}
+
 pub(crate) struct Stream<R: Runtime> {
-    incoming: Incoming,
+    incoming: ClientBody<R>,
     idle: IdleWatch<R>,
     progress: Rc<Progress>,
 }
 
-/// What the exchange learns of its request's body, which hyper owns meanwhile.
+/// What the exchange learns of its request's body, which the backend's side owns meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub bytes: Cell<u64>,
@@ -32,8 +39,32 @@ pub(crate) struct Progress {
 }
 
 impl<R: Runtime> RequestBody<R> {
-    pub fn stream(incoming: Incoming, runtime: R, idle: Duration, progress: Rc<Progress>) -> Self {
+    pub fn stream(incoming: ClientBody<R>, runtime: R, idle: Duration, progress: Rc<Progress>) -> Self {
         Self::Stream(Stream { incoming, idle: IdleWatch::new(runtime, idle), progress })
+    }
+}
+
+impl<R: Runtime> ClientBody<R> {
+    /// `Err`: the client went away, or sent what is no body.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
+        match self {
+            Self::H1(intake) => intake.poll_frame(cx).map_err(|_cut| ()),
+            Self::H2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|_| ()),
+        }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        match self {
+            Self::H1(intake) => intake.is_end_stream(),
+            Self::H2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::H1(intake) => intake.size_hint(),
+            Self::H2(incoming) => incoming.size_hint(),
+        }
     }
 }
 
@@ -46,7 +77,7 @@ impl<R: Runtime> Body for RequestBody<R> {
             Self::Empty => return Poll::Ready(None),
             Self::Stream(stream) => stream,
         };
-        let fault = match Pin::new(&mut stream.incoming).poll_frame(cx) {
+        let fault = match stream.incoming.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(chunk) = frame.data_ref() {
                     stream.progress.bytes.set(stream.progress.bytes.get() + chunk.len() as u64);
@@ -55,7 +86,7 @@ impl<R: Runtime> Body for RequestBody<R> {
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Ready(Some(Err(_))) => Fault::ClientGone,
+            Poll::Ready(Some(Err(()))) => Fault::ClientGone,
             Poll::Pending => match stream.idle.poll_expired(cx) {
                 Poll::Ready(()) => Fault::RequestBodyIdle,
                 Poll::Pending => return Poll::Pending,

@@ -15,7 +15,7 @@ mod h2;
 mod send;
 
 pub(crate) use balance::draw;
-pub(crate) use body::{IdleWatch, Progress, RequestBody};
+pub(crate) use body::{ClientBody, IdleWatch, Progress, RequestBody};
 pub(crate) use cluster::{Cluster, Endpoint};
 pub(crate) use h1::{H1, Tunnel};
 pub(crate) use h2::StreamSlot;

@@ -2,23 +2,24 @@
 
 use std::rc::Rc;
 
+use http::{request, response};
+use hyper::Request;
 use hyper::body::{Body, Incoming};
-use hyper::{Request, Response};
 use model::table::UpstreamProtocol;
 
 use super::body::RequestBody;
 use super::cluster::{Cluster, Endpoint};
 use super::dial::Dial;
-use super::h1::{H1, Unanswered};
+use super::h1::{H1, Outgoing, Unanswered};
 use super::h2::{Refused, StreamSlot};
 use crate::fault::Fault;
 use crate::limits::Limits;
 use crate::runtime::Runtime;
 
-/// The connection that carries a response whose body is still to come.
+/// What carries a response whose body is still to come.
 pub(crate) enum Carrier<R: Runtime> {
     H1(Box<H1<R>>),
-    H2(StreamSlot<R>),
+    H2 { incoming: Incoming, slot: StreamSlot<R> },
 }
 
 /// One request's way to an endpoint.
@@ -29,15 +30,14 @@ pub(crate) struct Upstream<'a, R: Runtime> {
     pub endpoint: &'a Rc<Endpoint<R>>,
 }
 
+type Answered<R> = (response::Parts, Carrier<R>);
+
 impl<R: Runtime> Upstream<'_, R> {
-    /// Sends `request`, in the form that the cluster's protocol wants, and waits for the response's head.
-    pub async fn send(
-        &self,
-        request: Request<RequestBody<R>>,
-    ) -> Result<(Response<Incoming>, Carrier<R>), Fault> {
+    /// Sends a request, in the form that the cluster's protocol wants, and waits for the response's head.
+    pub async fn send(&self, head: request::Parts, body: RequestBody<R>) -> Result<Answered<R>, Fault> {
         match self.cluster.settings().protocol {
-            UpstreamProtocol::Http2 => self.send_http2(request).await,
-            UpstreamProtocol::Http1 => self.send_http1(request).await,
+            UpstreamProtocol::Http2 => self.send_http2(Request::from_parts(head, body)).await,
+            UpstreamProtocol::Http1 => self.send_http1(head, body).await,
             UpstreamProtocol::Tcp | UpstreamProtocol::Udp => Err(Fault::InvalidBackend),
         }
     }
@@ -59,24 +59,31 @@ impl<R: Runtime> Upstream<'_, R> {
 
     /// Sends over an unused connection if there is one. A backend may close that at any time, also while the request is
     /// on its way; then the request goes out once more on a fresh one (RFC 9112, section 9.3.1), if it is safe to.
-    async fn send_http1(
-        &self,
-        mut request: Request<RequestBody<R>>,
-    ) -> Result<(Response<Incoming>, Carrier<R>), Fault> {
+    async fn send_http1(&self, head: request::Parts, body: RequestBody<R>) -> Result<Answered<R>, Fault> {
         let counters = &self.cluster.counters;
-        if let Some(link) = self.endpoint.h1.take() {
-            counters.reuses.add(1);
-            let copy = if request.method().is_idempotent() { copy_for_resending(&request) } else { None };
-            match link.send(request).await {
-                Ok((response, link)) => return Ok((response, Carrier::H1(link))),
-                Err(Unanswered { fault, unsent }) => match unsent.or(copy) {
-                    Some(again) if fault == Fault::UpstreamClosed => request = again,
-                    _ => return Err(fault),
-                },
+        let Some(mut link) = self.endpoint.h1.take() else {
+            let mut link = self.open_http1().await?;
+            let request = link.write(head, body);
+            return self.send_fresh(link, request).await;
+        };
+        counters.reuses.add(1);
+        let request = link.write(head, body);
+        match link.send(request).await {
+            Ok((response, link)) => Ok((response, Carrier::H1(link))),
+            Err(Unanswered { again: Some(request), .. }) => {
+                counters.resent.add(1);
+                let link = self.open_http1().await?;
+                self.send_fresh(link, request).await
             }
-            counters.resent.add(1);
+            Err(unanswered) => Err(unanswered.fault),
         }
-        let link = H1::open(&self.dial(), &self.endpoint.h1, self.limits).await?;
+    }
+
+    async fn open_http1(&self) -> Result<Box<H1<R>>, Fault> {
+        H1::open(&self.dial(), &self.endpoint.h1, self.limits.header_bytes).await
+    }
+
+    async fn send_fresh(&self, link: Box<H1<R>>, request: Outgoing<R>) -> Result<Answered<R>, Fault> {
         match link.send(request).await {
             Ok((response, link)) => Ok((response, Carrier::H1(link))),
             Err(unanswered) => Err(unanswered.fault),
@@ -84,10 +91,7 @@ impl<R: Runtime> Upstream<'_, R> {
     }
 
     /// Sends as a stream of a connection. One that the backend ended meanwhile is replaced, once.
-    async fn send_http2(
-        &self,
-        mut request: Request<RequestBody<R>>,
-    ) -> Result<(Response<Incoming>, Carrier<R>), Fault> {
+    async fn send_http2(&self, mut request: Request<RequestBody<R>>) -> Result<Answered<R>, Fault> {
         let counters = &self.cluster.counters;
         let mut resent = false;
         loop {
@@ -98,7 +102,10 @@ impl<R: Runtime> Upstream<'_, R> {
             let copy = if fresh || resent { None } else { copy_for_resending(&request) };
             let idempotent = request.method().is_idempotent();
             let Refused { fault, unprocessed, unsent } = match link.send(self.runtime, request).await {
-                Ok((response, slot)) => return Ok((response, Carrier::H2(slot))),
+                Ok((response, slot)) => {
+                    let (head, incoming) = response.into_parts();
+                    return Ok((head, Carrier::H2 { incoming, slot }));
+                }
                 Err(refused) => refused,
             };
             match unsent.or(copy.filter(|_| unprocessed || idempotent)) {
