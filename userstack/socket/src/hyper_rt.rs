@@ -16,7 +16,7 @@ impl Read for TcpStream {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_read_with(context, buffer.remaining(), |bytes| buffer.put_slice(bytes))
+        self.poll_read_chunks(context, buffer.remaining(), |bytes| buffer.put_slice(bytes)).map_ok(|_read| ())
     }
 }
 

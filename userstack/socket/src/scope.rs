@@ -19,9 +19,6 @@ use crate::tasks::Tasks;
 use crate::timers::Timers;
 use crate::waiters::{Wait, Waiters};
 
-/// Bytes that one read moves at most through the scratch buffer: one super-packet of a workload interface.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
 /// Events for the worker that are kept until it asks; more are lost, because a neighbour is also learned again.
 const NOTICES: usize = 256;
 
@@ -32,8 +29,6 @@ pub(crate) struct Scope {
     pub(crate) tasks: Tasks,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) timers: RefCell<Timers>,
-    /// Initialised memory between the stack and buffers that are not: `hyper` and `tokio` hand out uninitialised ones.
-    pub(crate) scratch: RefCell<Box<[u8]>>,
     ready: RefCell<VecDeque<TaskId>>,
     waiters: RefCell<Waiters>,
     notices: RefCell<VecDeque<Event>>,
@@ -124,7 +119,6 @@ impl Scope {
             tasks: Tasks::default(),
             mailbox: Arc::new(Mailbox::new()),
             timers: RefCell::new(Timers::new()),
-            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             ready: RefCell::new(VecDeque::new()),
             waiters: RefCell::new(Waiters::default()),
             notices: RefCell::new(VecDeque::new()),

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use stack::{FlowKey, InterfaceId, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -177,6 +177,23 @@ impl TcpStream {
         })
     }
 
+    /// Reads without memory of the caller's in between: `take` is shown the bytes where they lie in the connection's
+    /// buffer, at most `limit`, in one slice or two, in order. How many they were; zero is the end of the stream,
+    /// unless `limit` is zero. `take` must use no socket: the stack is at work.
+    pub fn poll_read_chunks(
+        &self,
+        context: &mut Context<'_>,
+        limit: usize,
+        take: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        if limit == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_on("TcpStream::read", Wait::Read(self.key), context, |scope| {
+            scope.stack.borrow_mut().tcp_read_with(self.key, limit, take, scope.now())
+        })
+    }
+
     /// [`TcpStream::write`] as a poll, of several slices.
     pub fn poll_write_from(&self, context: &mut Context<'_>, from: &[&[u8]]) -> Poll<io::Result<usize>> {
         if from.iter().all(|slice| slice.is_empty()) {
@@ -190,30 +207,6 @@ impl TcpStream {
     fn poll_connected(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_on("TcpStream::connect", Wait::Write(self.key), context, |scope| {
             scope.stack.borrow_mut().tcp_connected(self.key)
-        })
-    }
-
-    /// Hands `put` up to `limit` bytes that were read: once, and nothing at the end of the stream.
-    ///
-    /// The buffers of hyper and of tokio's users are uninitialised memory, which safe code cannot read into. The bytes
-    /// go through the core's scratch memory: one more copy of what was read, and cheaper than clearing the whole
-    /// buffer before each read, since buffers are mostly longer than what has arrived.
-    pub(crate) fn poll_read_with(
-        &self,
-        context: &mut Context<'_>,
-        limit: usize,
-        put: impl FnOnce(&[u8]),
-    ) -> Poll<io::Result<()>> {
-        if limit == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_on("TcpStream::read", Wait::Read(self.key), context, |scope| {
-            let mut scratch = scope.scratch.borrow_mut();
-            let limit = limit.min(scratch.len());
-            let read =
-                ready!(scope.stack.borrow_mut().tcp_read(self.key, &mut scratch[..limit], scope.now()))?;
-            put(&scratch[..read]);
-            Poll::Ready(Ok(()))
         })
     }
 
@@ -264,7 +257,7 @@ impl AsyncRead for TcpStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll_read_with(context, buffer.remaining(), |bytes| buffer.put_slice(bytes))
+        self.poll_read_chunks(context, buffer.remaining(), |bytes| buffer.put_slice(bytes)).map_ok(|_read| ())
     }
 }
 

@@ -265,6 +265,18 @@ impl Stack {
         self.tcp.read(flow, into, now)
     }
 
+    /// As [`Stack::tcp_read`], without memory of the caller's in between: `take` is shown the bytes where they lie, at
+    /// most `limit`, once or twice, in order. They are read when it returns.
+    pub fn tcp_read_with(
+        &mut self,
+        flow: FlowKey,
+        limit: usize,
+        take: impl FnMut(&[u8]),
+        now: Instant,
+    ) -> Poll<Result<usize, TcpError>> {
+        self.tcp.read_with(flow, limit, take, now)
+    }
+
     /// Takes as much as there is room for. `Pending`: no room, an [`Event::Writable`] follows.
     pub fn tcp_write(
         &mut self,

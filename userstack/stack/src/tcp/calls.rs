@@ -16,9 +16,14 @@ impl Connection {
         }
     }
 
-    pub(crate) fn read(&mut self, into: &mut [u8], pool: &mut Pool) -> Poll<Result<usize, TcpError>> {
+    pub(crate) fn read_with(
+        &mut self,
+        limit: usize,
+        take: impl FnMut(&[u8]),
+        pool: &mut Pool,
+    ) -> Poll<Result<usize, TcpError>> {
         if !self.receive.ring.is_empty() {
-            let taken = self.receive.ring.read(into);
+            let taken = self.receive.ring.read_with(limit, take);
             if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
                 self.receive.ring.release(pool);
             }

@@ -120,10 +120,25 @@ impl Tcp {
         into: &mut [u8],
         now: Instant,
     ) -> Poll<Result<usize, TcpError>> {
+        let (limit, mut at) = (into.len(), 0);
+        let copy = |bytes: &[u8]| {
+            into[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
+        self.read_with(flow, limit, copy, now)
+    }
+
+    pub(crate) fn read_with(
+        &mut self,
+        flow: FlowKey,
+        limit: usize,
+        take: impl FnMut(&[u8]),
+        now: Instant,
+    ) -> Poll<Result<usize, TcpError>> {
         let Some(connection) = held(&mut self.connections, flow) else {
             return Poll::Ready(Err(TcpError::Closed));
         };
-        let answer = connection.read(into, &mut self.pool);
+        let answer = connection.read_with(limit, take, &mut self.pool);
         self.settle(flow.slot, now);
         answer
     }
