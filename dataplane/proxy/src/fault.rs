@@ -41,7 +41,7 @@ macro_rules! faults {
 }
 
 faults! {
-    /// The request is not valid HTTP/1.1.
+    /// The request is not valid HTTP.
     Malformed = "malformed", BAD_REQUEST, Downstream;
     /// The request's head is longer than the limit, or has too many fields.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, Downstream;

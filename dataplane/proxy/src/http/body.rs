@@ -78,9 +78,7 @@ impl<R: Runtime> Source<R> {
             Self::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::H1(None) => Poll::Ready(None),
             Self::H1(Some(link)) => link.poll_frame(cx),
-            Self::H2 { incoming, .. } => {
-                Pin::new(incoming).poll_frame(cx).map_err(|_| Fault::UpstreamClosed)
-            }
+            Self::H2 { incoming, .. } => Pin::new(incoming).poll_frame(cx).map_err(|_| Fault::UpstreamClosed),
         }
     }
 }
@@ -137,7 +135,9 @@ impl<R: Runtime> Body for ResponseBody<R> {
             Source::Fixed(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::H1(link) => link.as_ref().map_or_else(|| SizeHint::with_exact(0), |link| link.size_hint()),
+            Source::H1(link) => {
+                link.as_ref().map_or_else(|| SizeHint::with_exact(0), |link| link.size_hint())
+            }
             Source::H2 { incoming, .. } => incoming.size_hint(),
         }
     }

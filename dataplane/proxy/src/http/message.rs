@@ -63,10 +63,11 @@ impl Seen {
     }
 }
 
-/// Refuses what two readers could understand differently. hyper has already refused, with 400: a `Content-Length` that
-/// is no number or differs from another, a transfer coding that does not end in chunked or stands in HTTP/1.0, folded
-/// lines, space before a colon, control bytes in names and values. Where a request has both `Transfer-Encoding` and
-/// `Content-Length` hyper drops the latter and closes the connection after the answer (RFC 9112, section 6.3).
+/// Refuses what two readers could understand differently. `http1::head` has already refused, with 400: a
+/// `Content-Length` that is no number or differs from another, a transfer coding that does not end in chunked or stands
+/// in HTTP/1.0, folded lines, space before a colon, control bytes in names and values. Where a request has both
+/// `Transfer-Encoding` and `Content-Length` it drops the latter, and the connection closes after the answer (RFC 9112,
+/// section 6.3).
 pub(crate) fn check(head: &Parts, seen: &Seen) -> Result<(), Fault> {
     if head.method == Method::CONNECT {
         return Err(Fault::Connect);
@@ -170,7 +171,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap, seen: &mut Seen) -> Hop {
         headers.remove(name);
     }
     if seen.expect {
-        // hyper answers 100 Continue itself when the body is first read, which is once the backend takes it.
+        // The client is answered 100 Continue when the body is first read, which is once the backend takes it.
         headers.remove(header::EXPECT);
     }
     hop

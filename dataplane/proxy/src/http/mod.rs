@@ -6,5 +6,7 @@ mod exchange;
 mod flight;
 mod message;
 mod serve;
+mod serve_http1;
+mod watch;
 
 pub(crate) use serve::serve;

@@ -1,28 +1,29 @@
-//! A client's HTTP connection, from its first byte to its end or its upgrade.
+//! A client's HTTP connection: told apart by its first bytes, watched from outside, and HTTP/2 served.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
-use hyper::rt::{Read, Write};
-use hyper::server::conn::{http1, http2};
+use hyper::body::{Body, Incoming};
+use hyper::rt::Read;
+use hyper::server::conn::http2;
 use hyper::service::Service;
 
 use super::body::ResponseBody;
 use super::exchange::exchange;
-use super::flight::{Client, Upgrade};
+use super::flight::Client;
+use super::serve_http1::serve_http1;
+use super::watch::{Notice, Watch};
 use crate::engine::Engine;
 use crate::gate::Ticket;
-use crate::relay::{End, relay};
 use crate::runtime::{Runtime, Spawner};
 use crate::sniff::{Prefixed, Spoken, sniff};
+use crate::upstream::ClientBody;
 use crate::view::Listener;
 
 /// Serves `io` until it closes, is idle for too long, or is drained.
@@ -38,7 +39,7 @@ pub(crate) async fn serve<R: Runtime>(
     // Most of the state is made here, once there was a byte: an idle connection that never spoke stays small.
     let served: Pin<Box<dyn Future<Output = ()>>> = {
         let client = client(engine, listener, remote);
-        let watch = Watch { ticket, idle, told: false };
+        let watch = Watch::new(ticket, idle);
         match spoken {
             Spoken::Http1 => Box::pin(serve_http1(client, io, watch)),
             Spoken::Http2 => Box::pin(serve_http2(client, io, watch)),
@@ -79,7 +80,7 @@ fn client<R: Runtime>(engine: Rc<Engine<R>>, listener: Rc<Listener<R>>, remote: 
     })
 }
 
-/// Answers a connection's requests.
+/// Answers the requests of an HTTP/2 connection.
 struct Requests<R: Runtime>(Rc<Client<R>>);
 
 impl<R: Runtime> Service<Request<Incoming>> for Requests<R> {
@@ -89,37 +90,12 @@ impl<R: Runtime> Service<Request<Incoming>> for Requests<R> {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let client = Rc::clone(&self.0);
-        Box::pin(async move { Ok(exchange(client, request).await) })
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = (!body.is_end_stream()).then(|| ClientBody::H2(body));
+            Ok(exchange(client, head, body).await)
+        })
     }
-}
-
-async fn serve_http1<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<R::Io>, mut watch: Watch<R>) {
-    let limits = &client.engine.config.limits;
-    let mut builder = http1::Builder::new();
-    builder.auto_date_header(false).max_header_size(limits.header_bytes).max_buf_size(limits.buffer_bytes);
-    let mut connection = builder.serve_connection(io, Requests(Rc::clone(&client)));
-    let ended = poll_fn(|cx| {
-        match watch.poll(&client, cx) {
-            Notice::None => {}
-            Notice::Drain => Pin::new(&mut connection).graceful_shutdown(),
-            Notice::Idle => return Poll::Ready(false),
-        }
-        connection.poll_without_shutdown(cx).map(|result| result.is_ok())
-    })
-    .await;
-    if !ended {
-        return;
-    }
-    let parts = connection.into_parts();
-    let mut io = parts.io;
-    let Some(Upgrade { tunnel, mut flight }) = client.upgrade.take() else {
-        let _: io::Result<()> = poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await;
-        return;
-    };
-    let down = End::new(io, parts.read_buf);
-    let up = End::new(tunnel.io, tunnel.read);
-    let carried = relay(&client.engine, down, up, None).await;
-    flight.response_bytes += carried.to_client;
 }
 
 async fn serve_http2<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<R::Io>, mut watch: Watch<R>) {
@@ -145,43 +121,4 @@ async fn serve_http2<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<R::Io>, mut
         Pin::new(&mut connection).poll(cx).map(|_| ())
     })
     .await;
-}
-
-/// Looks after a connection from outside: drained by its listener, or idle.
-struct Watch<R: Runtime> {
-    ticket: Ticket,
-    idle: R::Sleep,
-    told: bool,
-}
-
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Notice {
-    None,
-    /// Told once.
-    Drain,
-    Idle,
-}
-
-impl<R: Runtime> Watch<R> {
-    fn poll(&mut self, client: &Client<R>, cx: &mut Context<'_>) -> Notice {
-        while Pin::new(&mut self.idle).poll(cx).is_ready() {
-            let limit = client.engine.config.limits.client_idle;
-            let quiet = match client.active.get() {
-                0 => client.engine.runtime.now().since(client.quiet_since.get()),
-                _ => std::time::Duration::ZERO,
-            };
-            let due = quiet >= limit;
-            self.idle = client.engine.runtime.sleep(if due { limit } else { limit - quiet });
-            if due {
-                // Polled once more by what the caller does now, which arms the new timer.
-                cx.waker().wake_by_ref();
-                return Notice::Idle;
-            }
-        }
-        if !self.told && self.ticket.poll_closed(cx) {
-            self.told = true;
-            return Notice::Drain;
-        }
-        Notice::None
-    }
 }

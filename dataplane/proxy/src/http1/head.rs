@@ -136,8 +136,8 @@ pub(crate) fn take_response(
         let config = httparse::ParserConfig::default();
         let fresh = finder.seen == 0;
         let Some(text) = take_text(read, finder, header_bytes)? else {
-            let other = fresh
-                && config.parse_response_with_uninit_headers(&mut parsed, read, &mut fields).is_err();
+            let other =
+                fresh && config.parse_response_with_uninit_headers(&mut parsed, read, &mut fields).is_err();
             return if other { Err(Refusal::Malformed) } else { Ok(None) };
         };
         match config.parse_response_with_uninit_headers(&mut parsed, &text, &mut fields) {
@@ -390,7 +390,10 @@ mod tests {
         assert_eq!(framing("Content-Length: 5\r\n"), Ok(Framing::Length(5)));
         assert_eq!(framing("Content-Length: 5\r\ncontent-length: 5\r\n"), Ok(Framing::Length(5)));
         assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok(Framing::Chunked));
-        assert_eq!(framing("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"), Ok(Framing::Chunked));
+        assert_eq!(
+            framing("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"),
+            Ok(Framing::Chunked)
+        );
         for bad in [
             "Content-Length: 5\r\nContent-Length: 6\r\n",
             "Content-Length: 5, 5\r\n",

@@ -12,7 +12,7 @@ mod wire;
 pub(crate) use decoder::{Decoder, Step};
 pub(crate) use framing::Framing;
 pub(crate) use head::{
-    HeadFinder, Refusal, RequestHead, ResponseHead, put_request, may_have_body, put_request, put_response, take_request, take_response,
+    HeadFinder, Refusal, RequestHead, may_have_body, put_request, put_response, take_request, take_response,
 };
-pub(crate) use intake::{Conn, Cut, Intake};
+pub(crate) use intake::{Conn, Intake};
 pub(crate) use wire::{Wire, put_frame};

@@ -102,19 +102,23 @@ impl<R: Network> Wire<R> {
 
     /// A piece of the body, after all text so far; the piece before it must be written.
     pub fn put(&mut self, chunk: Bytes, after: &'static [u8]) {
-        debug_assert!(self.chunk.is_empty() && self.after.is_empty(), "one piece at a time");
+        debug_assert!(self.has_room(), "one piece at a time");
         (self.chunk, self.after) = (chunk, after);
     }
 
+    /// A piece of the body may be put.
+    pub fn has_room(&self) -> bool {
+        self.chunk.is_empty() && self.after.is_empty()
+    }
+
     pub fn is_drained(&self) -> bool {
-        self.written == self.text.len() && self.chunk.is_empty() && self.after.is_empty()
+        self.written == self.text.len() && self.has_room()
     }
 
     /// Writes all that waits.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_drained() {
-            let slices =
-                [&self.text[self.written..], &self.chunk[..], self.after].map(IoSlice::new);
+            let slices = [&self.text[self.written..], &self.chunk[..], self.after].map(IoSlice::new);
             let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
             let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[first..]))?;
             if written == 0 {
@@ -144,7 +148,11 @@ impl<R: Network> Wire<R> {
 }
 
 /// Puts the next piece of a body: a frame, or its end. True when the body is complete.
-pub(crate) fn put_frame<R: Network>(wire: &mut Wire<R>, framing: Framing, frame: Option<Frame<Bytes>>) -> bool {
+pub(crate) fn put_frame<R: Network>(
+    wire: &mut Wire<R>,
+    framing: Framing,
+    frame: Option<Frame<Bytes>>,
+) -> bool {
     let chunked = framing == Framing::Chunked;
     let Some(frame) = frame else {
         if chunked {

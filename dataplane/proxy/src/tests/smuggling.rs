@@ -1,4 +1,4 @@
-//! Requests that two servers could read differently, byte by byte: refused by hyper, or here, or made unambiguous.
+//! Requests that two servers could read differently, byte by byte: refused, or made unambiguous.
 
 use super::world::*;
 
@@ -20,7 +20,7 @@ fn with_backend(test: impl AsyncFnOnce(&World)) {
 }
 
 #[test]
-fn hyper_refuses_bad_framing_with_400() {
+fn bad_framing_is_refused_with_400() {
     with_backend(async |world| {
         for head in [
             "Content-Length: 5\r\nContent-Length: 6",
