@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, Write};
-use socket::{Instant, InterfaceId, ListenSpec, Prefix, TcpListener, TcpOptions, TcpStream, UdpSocket};
+use socket::{
+    Instant, InterfaceId, ListenSpec, Prefix, TcpInfo, TcpListener, TcpOptions, TcpStream, UdpSocket,
+};
 
 /// Streams, and the one datagram exchange that a health check needs.
 pub trait Network: Clone + Unpin + 'static {
@@ -39,6 +41,17 @@ pub trait Network: Clone + Unpin + 'static {
 
     /// Resets the connection, where dropping it would close it in order.
     fn abort(&self, io: Self::Io);
+
+    /// Moves bytes that wait in `from` to `to` without memory in between: how many, or zero at the end of the stream.
+    /// `None`: this network cannot, and they go through a buffer.
+    fn poll_splice(
+        &self,
+        _from: &Self::Io,
+        _to: &Self::Io,
+        _cx: &mut Context<'_>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        None
+    }
 
     /// Sends one datagram and waits for the same back; the caller limits the time.
     fn echo(&self, remote: SocketAddr, payload: Vec<u8>) -> impl Future<Output = io::Result<()>> + 'static;
@@ -102,7 +115,7 @@ impl Network for Sockets {
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<Accepted<TcpStream>> {
         let io = listener.accept().await?;
-        let (local, remote, interface) = (io.local_addr()?, io.remote_addr()?, io.interface());
+        let TcpInfo { local, remote, interface, .. } = io.info().ok_or(io::ErrorKind::NotConnected)?;
         Ok(Accepted { io, local, remote, interface })
     }
 
@@ -126,6 +139,15 @@ impl Network for Sockets {
 
     fn abort(&self, io: TcpStream) {
         io.abort();
+    }
+
+    fn poll_splice(
+        &self,
+        from: &TcpStream,
+        to: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<io::Result<usize>>> {
+        Some(from.poll_splice(cx, to))
     }
 
     #[expect(clippy::manual_async_fn, reason = "the future must not borrow the runtime")]

@@ -8,13 +8,16 @@ use std::ops::DerefMut;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use stack::{Admission, Chain, Egress, Event, Instant, InterfaceId, Stack, Verdict};
+use stack::{Admission, Chain, Egress, Event, FirstDatagram, Forward, Instant, InterfaceId, Stack, Verdict};
 
 use crate::ready::{Doorbell, TaskId};
 use crate::scope::{self, Scope};
 
 /// Polls that one [`Core::run_tasks`] makes at most (DESIGN, the turn's budgets).
 pub const POLLS_PER_TURN: usize = 64;
+
+/// Polls between two looks at the clock: one is a microsecond or two, and a look costs a tenth of that.
+const POLLS_PER_LOOK: usize = 4;
 
 /// How often a core that ends looks again for tasks that were spawned by the drop of another.
 const DROP_ROUNDS: usize = 8;
@@ -69,7 +72,7 @@ impl Core {
         now: Instant,
     ) -> Verdict {
         self.scope.set_now(now);
-        let _entered = scope::enter(&self.scope);
+        let admission = &mut Inside { scope: &self.scope, admission };
         self.scope.stack.borrow_mut().handle_packet(interface, packet, admission, now)
     }
 
@@ -82,7 +85,7 @@ impl Core {
         now: Instant,
     ) -> Verdict {
         self.scope.set_now(now);
-        let _entered = scope::enter(&self.scope);
+        let admission = &mut Inside { scope: &self.scope, admission };
         self.scope.stack.borrow_mut().handle_steered(interface, packet, admission, now)
     }
 
@@ -94,10 +97,10 @@ impl Core {
         self.scope.adopt_orphans();
         self.scope.deliver_events();
         self.scope.collect_mail();
-        for _ in 0..POLLS_PER_TURN {
+        for polls in 1..=POLLS_PER_TURN {
             let Some(task) = self.scope.next_ready() else { break };
             self.poll_task(task);
-            if expired() {
+            if polls % POLLS_PER_LOOK == 0 && expired() {
                 break;
             }
         }
@@ -176,6 +179,19 @@ impl Core {
     /// What wakers on other threads call after they have woken a task; set once.
     pub fn set_doorbell(&mut self, ring: Doorbell) {
         self.scope.mailbox.set_doorbell(ring);
+    }
+}
+
+/// An admission that judges inside the scope. Only a session's first datagram is judged: other packets do without it.
+struct Inside<'a> {
+    scope: &'a Rc<Scope>,
+    admission: &'a mut dyn Admission,
+}
+
+impl Admission for Inside<'_> {
+    fn admit(&mut self, first: &FirstDatagram<'_>, now: Instant) -> Forward {
+        let _entered = scope::enter(self.scope);
+        self.admission.admit(first, now)
     }
 }
 

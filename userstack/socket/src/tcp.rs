@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use stack::{FlowKey, InterfaceId, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions};
+use stack::{
+    FlowKey, InterfaceId, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpInfo, TcpOptions,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error;
@@ -191,6 +193,27 @@ impl TcpStream {
         }
         self.poll_on("TcpStream::read", Wait::Read(self.key), context, |scope| {
             scope.stack.borrow_mut().tcp_read_with(self.key, limit, take, scope.now())
+        })
+    }
+
+    /// Moves bytes that wait here to `to`, which sends them: as a read and a write, without memory in between. How many
+    /// they were; zero is the end of this stream. Waits for bytes here, or for room there.
+    ///
+    /// # Panics
+    /// Outside of the core of both.
+    pub fn poll_splice(&self, context: &mut Context<'_>, to: &Self) -> Poll<io::Result<usize>> {
+        assert!(self.core == to.core, "both ends of a splice are of one core");
+        scope::with_core("TcpStream::splice", self.core, |scope| {
+            let answer = scope.stack.borrow_mut().tcp_splice(self.key, to.key, scope.now());
+            let awaited = match answer {
+                Ok(Splice::Moved(bytes)) => return Poll::Ready(Ok(bytes)),
+                Ok(Splice::Ended) => return Poll::Ready(Ok(0)),
+                Ok(Splice::AwaitsText) => Wait::Read(self.key),
+                Ok(Splice::AwaitsRoom) => Wait::Write(to.key),
+                Err(error) => return Poll::Ready(Err(error::of_tcp(error))),
+            };
+            scope.wait(awaited, context);
+            Poll::Pending
         })
     }
 

@@ -1,12 +1,15 @@
 //! The Internet checksum: sums over chunks (RFC 1071) and incremental updates (RFC 1624).
 //!
-//! Every byte that is terminated or forwarded passes here once, so the sum runs in wide lanes and knows nothing of
+//! Every byte that is terminated or forwarded passes here once, so the sum runs in 64-bit words and knows nothing of
 //! headers but the pseudo-header.
 
 use std::net::IpAddr;
 
 /// A one's complement sum in progress. Slices may have any length: a slice that starts at an odd offset is summed as
-/// it lies and its two bytes are swapped (RFC 1071, section 2, parts B and C).
+/// it lies and its bytes are moved by one (RFC 1071, section 2, part B).
+///
+/// Words are added as they lie in memory, since a byte-swapped sum is the sum of swapped words (the same part), and in
+/// 64 bits, whose one's complement sum folds to that of 16 (part C).
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Sum {
     value: u64,
@@ -15,42 +18,46 @@ pub(crate) struct Sum {
 
 impl Sum {
     /// The pseudo-header of TCP, UDP and ICMPv6 (RFC 9293, section 3.1; RFC 8200, section 8.1).
+    #[inline]
     pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> Self {
         let mut sum = Self::default();
         sum.add_address(source);
         sum.add_address(destination);
-        sum.value += u64::from(protocol) + len as u64;
+        sum.put(u64::from((u32::from(protocol) + len as u32).to_be()));
         sum
     }
 
     pub fn of(bytes: &[u8]) -> Self {
-        let mut sum = Self::default();
-        sum.add(bytes);
-        sum
+        Self { value: sum_of(bytes), odd: bytes.len() % 2 == 1 }
     }
 
     pub fn add(&mut self, bytes: &[u8]) {
         let part = sum_of(bytes);
-        self.value += u64::from(if self.odd { part.swap_bytes() } else { part });
+        self.put(if self.odd { part.rotate_left(8) } else { part });
         self.odd ^= bytes.len() % 2 == 1;
     }
 
     pub fn add_word(&mut self, word: u16) {
         debug_assert!(!self.odd, "a word is added at an even offset");
-        self.value += u64::from(word);
+        self.put(u64::from(word.to_be()));
     }
 
+    #[inline]
     pub fn add_address(&mut self, address: IpAddr) {
         match address {
-            IpAddr::V4(address) => self.add(&address.octets()),
-            IpAddr::V6(address) => self.add(&address.octets()),
+            IpAddr::V4(address) => self.put(u64::from(u32::from_ne_bytes(address.octets()))),
+            IpAddr::V6(address) => {
+                let bits = u128::from_ne_bytes(address.octets());
+                self.put(bits as u64);
+                self.put((bits >> 64) as u64);
+            }
         }
     }
 
     /// Adds what another sum, begun at an even offset, has.
     pub fn add_sum(&mut self, other: Self) {
         debug_assert!(!self.odd, "a sum is added at an even offset");
-        self.value += u64::from(other.fold());
+        self.put(other.value);
     }
 
     /// Takes out what an earlier sum put in (RFC 1624, equation 3: adding the complement).
@@ -59,8 +66,12 @@ impl Sum {
     }
 
     /// The sum in 16 bits, not complemented.
+    #[inline]
     pub fn fold(self) -> u16 {
-        fold(self.value)
+        let (low, carry) = (self.value as u32).overflowing_add((self.value >> 32) as u32);
+        let sum = low + u32::from(carry);
+        let (low, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+        u16::from_be(low + u16::from(carry))
     }
 
     /// What the checksum field holds.
@@ -74,6 +85,10 @@ impl Sum {
             0 => 0xffff,
             sum => sum,
         }
+    }
+
+    fn put(&mut self, part: u64) {
+        self.value = plus(self.value, part);
     }
 }
 
@@ -108,42 +123,42 @@ pub(crate) fn judge(pseudo_header: Sum, segment: Sum, field: u16) -> Received {
     }
 }
 
-/// The big-endian words of `bytes` added up in 16 bits; a last odd byte is the high half of a word.
-///
-/// Words are added as they lie, since a byte-swapped sum is the sum of swapped words (RFC 1071, section 2, part B),
-/// in eight lanes of 32-bit words, which compilers turn into vector additions. A lane overflows after 2^32 additions.
-fn sum_of(bytes: &[u8]) -> u16 {
-    const LANES: usize = 8;
-    let (blocks, rest) = bytes.as_chunks::<{ LANES * 4 }>();
-    let mut sum = 0;
-    // Headers are too short to be worth the lanes.
-    if !blocks.is_empty() {
-        let mut lanes = [0u64; LANES];
-        for block in blocks {
-            let (words, _) = block.as_chunks::<4>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                *lane += u64::from(u32::from_ne_bytes(*word));
-            }
+/// The words of `bytes` as they lie, added up in 64 bits; a last odd byte is the first half of a word.
+#[inline]
+fn sum_of(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (blocks, words) = words.as_chunks::<8>();
+    let mut sum = 0u64;
+    for block in blocks {
+        // One addition with carry a word: the carry of each goes into the next.
+        let mut carry = false;
+        for word in block {
+            (sum, carry) = sum.carrying_add(u64::from_ne_bytes(*word), carry);
         }
-        sum = lanes.iter().map(|lane| (lane & 0xffff_ffff) + (lane >> 32)).sum();
+        // A sum that carried is below its largest value.
+        sum += u64::from(carry);
     }
-    let (words, rest) = rest.as_chunks::<4>();
-    sum += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+    for word in words {
+        sum = plus(sum, u64::from_ne_bytes(*word));
+    }
+    let (halves, rest) = rest.as_chunks::<4>();
+    if let [half] = halves {
+        sum = plus(sum, u64::from(u32::from_ne_bytes(*half)));
+    }
     let (pairs, last) = rest.as_chunks::<2>();
-    sum += pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum::<u64>();
-    if let [byte] = last {
-        sum += u64::from(u16::from_ne_bytes([*byte, 0]));
+    if let [pair] = pairs {
+        sum = plus(sum, u64::from(u16::from_ne_bytes(*pair)));
     }
-    u16::from_be_bytes(fold(sum).to_ne_bytes())
+    if let [byte] = last {
+        sum = plus(sum, u64::from(u16::from_ne_bytes([*byte, 0])));
+    }
+    sum
 }
 
-fn fold(mut sum: u64) -> u16 {
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff_ffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+/// One's complement addition: a carry out of the top comes in at the bottom.
+fn plus(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + u64::from(carry)
 }
 
 #[cfg(test)]

@@ -216,10 +216,14 @@ impl Stack {
         packet: &mut dyn Chain,
         now: Instant,
     ) -> Result<Verdict, Discard> {
-        self.check_taken(arrived, header)?;
+        let (source, destination) = (header.source, header.destination);
+        // Segment after segment comes from the same peer: the addresses are looked up once.
+        if arrived.link.group || !self.output.locals.was_taken(arrived.interface, source, destination) {
+            self.check_taken(arrived, header)?;
+            self.output.locals.remember_taken(arrived.interface, source, destination);
+        }
         check_tcp(packet, header, self.may_be_unfinished(arrived.interface))?;
-        let arrival =
-            Arrival { interface: arrived.interface, local: header.destination, remote: header.source };
+        let arrival = Arrival { interface: arrived.interface, local: destination, remote: source };
         self.tcp.handle_segment(arrival, packet, header.transport, now)?;
         Ok(Verdict::Consumed)
     }

@@ -51,6 +51,8 @@ pub use event::{Event, Verdict};
 pub use forward::{Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionInfo, Traffic};
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 pub use stack::{Stack, Steered};
-pub use tcp::{ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions};
+pub use tcp::{
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpInfo, TcpOptions,
+};
 pub use time::Instant;
 pub use udp::{UdpError, UdpKey};

@@ -13,11 +13,33 @@ pub(crate) struct Locals {
     /// Addresses that are ours wherever a packet for them arrives (the weak host model, RFC 1122, section 3.3.4.2: a
     /// workload reaches an uplink's address through its veth). Link-local ones are ours on their interface only.
     global: Map<u128, InterfaceId>,
+    /// Address pairs whose segments were found to be for us, each in the place that its source chooses.
+    taken: [Option<Taken>; TAKEN],
+}
+
+/// Address pairs remembered: the peers of a busy moment. One more takes another's place.
+const TAKEN: usize = 64;
+
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+struct Taken {
+    interface: InterfaceId,
+    source: IpAddr,
+    destination: IpAddr,
+}
+
+impl Taken {
+    fn place(&self) -> usize {
+        let low = match self.source {
+            IpAddr::V4(source) => source.octets()[3],
+            IpAddr::V6(source) => source.octets()[15],
+        };
+        (usize::from(low) + usize::from(self.interface.0)) % TAKEN
+    }
 }
 
 impl Locals {
     pub fn new(key: Key) -> Self {
-        Self { slots: Vec::new(), global: Map::with_hasher(key) }
+        Self { slots: Vec::new(), global: Map::with_hasher(key), taken: [None; TAKEN] }
     }
 
     pub fn set(&mut self, interface: InterfaceConfig) {
@@ -37,12 +59,26 @@ impl Locals {
     }
 
     fn collect_addresses(&mut self) {
+        self.taken = [None; TAKEN];
         self.global.clear();
         for interface in self.slots.iter().flatten() {
             for (address, _) in interface.addresses.iter().filter(|(address, _)| !is_link_local(*address)) {
                 self.global.entry(bits(*address)).or_insert(interface.id);
             }
         }
+    }
+
+    /// Whether [`Locals::remember_taken`] was told of this pair since the interfaces changed last.
+    #[inline]
+    pub fn was_taken(&self, interface: InterfaceId, source: IpAddr, destination: IpAddr) -> bool {
+        let pair = Taken { interface, source, destination };
+        self.taken[pair.place()] == Some(pair)
+    }
+
+    /// A unicast packet of this pair passed every check of its addresses.
+    pub fn remember_taken(&mut self, interface: InterfaceId, source: IpAddr, destination: IpAddr) {
+        let pair = Taken { interface, source, destination };
+        self.taken[pair.place()] = Some(pair);
     }
 
     pub fn find(&self, interface: InterfaceId) -> Option<&InterfaceConfig> {
@@ -199,6 +235,18 @@ pub(crate) mod tests {
         locals.remove(InterfaceId(0));
         assert!(locals.find(InterfaceId(0)).is_none());
         assert!(!locals.is_ours(locals.find(InterfaceId(1)).unwrap(), address("10.0.0.1")));
+    }
+
+    #[test]
+    fn what_was_taken_is_looked_at_again_when_interfaces_change() {
+        let mut locals = locals();
+        let (peer, ours) = (address("10.0.0.9"), address("10.0.0.1"));
+        locals.remember_taken(InterfaceId(0), peer, ours);
+        assert!(locals.was_taken(InterfaceId(0), peer, ours));
+        assert!(!locals.was_taken(InterfaceId(1), peer, ours));
+        assert!(!locals.was_taken(InterfaceId(0), ours, peer));
+        locals.remove(InterfaceId(0));
+        assert!(!locals.was_taken(InterfaceId(0), peer, ours));
     }
 
     #[test]

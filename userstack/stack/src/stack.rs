@@ -12,7 +12,8 @@ use crate::output::{Output, Sink};
 use crate::reassembly::Reassembly;
 use crate::tcp::engine::{Tcp, TcpConfig};
 use crate::tcp::{
-    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpEvent, TcpInfo, TcpOptions,
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpEvent, TcpInfo,
+    TcpOptions,
 };
 use crate::udp::{Sockets, UdpError, UdpKey};
 use crate::{
@@ -285,6 +286,12 @@ impl Stack {
         now: Instant,
     ) -> Poll<Result<usize, TcpError>> {
         self.tcp.write(flow, from, now)
+    }
+
+    /// Moves what can be read from `from` to what `to` sends: as a read and a write, without memory of the caller's in
+    /// between.
+    pub fn tcp_splice(&mut self, from: FlowKey, to: FlowKey, now: Instant) -> Result<Splice, TcpError> {
+        self.tcp.splice(from, to, now)
     }
 
     /// Ready when all that was written is acknowledged.

@@ -14,6 +14,10 @@ use crate::{Discard, Instant};
 
 /// Linux's TCP_DELACK_MIN; RFC 1122 (4.2.3.2) allows 500 ms.
 const DELAYED_ACK_NANOS: u64 = 40_000_000;
+/// How long the acknowledgement of a whole request waits for the answer that carries it. Long enough for a proxy and the
+/// server behind it, short enough for a peer whose Nagle algorithm holds the second half back until the first is
+/// acknowledged.
+const REQUEST_ACK_NANOS: u64 = 5_000_000;
 /// RFC 7323, section 5.5: a timestamp older than this proves nothing.
 const PAWS_LIFE_NANOS: u64 = 24 * 24 * 3600 * 1_000_000_000;
 
@@ -405,18 +409,26 @@ impl Connection {
         }
         receive.unacknowledged += len;
         self.effects.add(Effects::READABLE);
-        self.schedule_ack(filled, now);
+        let pushed = segment.has(Flags::PSH) && len < self.recovery.window.mss;
+        self.schedule_ack(filled, pushed, now);
         Ok(())
     }
 
-    /// RFC 5681, section 4.2: every second full segment, and at once when a hole is filled.
-    fn schedule_ack(&mut self, filled: bool, now: Instant) {
+    /// RFC 5681, section 4.2: every second full segment, and at once when a hole is filled. In the beginning every one,
+    /// so that the peer's slow start is not held up; but a short segment that ends what was pushed is a whole request,
+    /// after which the peer has nothing to send that could be held up.
+    fn schedule_ack(&mut self, filled: bool, pushed: bool, now: Instant) {
         let receive = &mut self.receive;
-        if filled || receive.quick_acks > 0 || receive.unacknowledged >= 2 * u32::from(receive.segment_size) {
+        let quick = receive.quick_acks > 0;
+        let whole_request =
+            pushed && receive.unacknowledged < self.recovery.window.mss && !self.send.fin_queued;
+        let due = receive.unacknowledged >= 2 * u32::from(receive.segment_size) && !(quick && whole_request);
+        if filled || due || (quick && !whole_request) {
             receive.quick_acks = receive.quick_acks.saturating_sub(1);
             self.acknowledge_now();
         } else if !receive.ack_now {
-            self.deadlines.delayed_ack_at = self.deadlines.delayed_ack_at.min(later(now, DELAYED_ACK_NANOS));
+            let wait = if quick { REQUEST_ACK_NANOS } else { DELAYED_ACK_NANOS };
+            self.deadlines.delayed_ack_at = self.deadlines.delayed_ack_at.min(later(now, wait));
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::task::Poll;
 
-use super::TcpError;
 use super::connection::{Connection, Effects, State};
 use super::memory::Pool;
+use super::{Splice, TcpError};
 use crate::Instant;
 
 impl Connection {
@@ -24,19 +24,52 @@ impl Connection {
     ) -> Poll<Result<usize, TcpError>> {
         if !self.receive.ring.is_empty() {
             let taken = self.receive.ring.read_with(limit, take);
-            if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
-                self.receive.ring.release(pool);
-            }
-            self.receive.ask_for_memory(pool);
-            self.offer_window();
+            self.on_read(pool);
             return Poll::Ready(Ok(taken));
         }
+        self.read_end()
+    }
+
+    fn on_read(&mut self, pool: &mut Pool) {
+        if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
+            self.receive.ring.release(pool);
+        }
+        self.receive.ask_for_memory(pool);
+        self.offer_window();
+    }
+
+    /// What a reader hears when there is nothing to read.
+    fn read_end(&self) -> Poll<Result<usize, TcpError>> {
         match self.state {
             _ if self.receive.finished() => Poll::Ready(Ok(0)),
             State::Closed(None) => Poll::Ready(Ok(0)),
             State::Closed(Some(error)) => Poll::Ready(Err(error)),
             _ => Poll::Pending,
         }
+    }
+
+    /// Moves what can be read to `to`, as a read and a write of it would. The bytes are copied once, or not at all when
+    /// `to` has nothing to send: then the buffer itself changes hands.
+    pub(crate) fn splice(&mut self, to: &mut Self, pool: &mut Pool) -> Result<Splice, TcpError> {
+        if self.receive.ring.is_empty() {
+            return Ok(match self.read_end() {
+                Poll::Ready(end) => end.map(|_zero| Splice::Ended)?,
+                Poll::Pending => Splice::AwaitsText,
+            });
+        }
+        let wanted = self.receive.ring.len();
+        let whole = to.send.ring.capacity() == 0 && self.receive.assembler.is_empty();
+        if whole && wanted <= to.send.limit as usize && to.state.is_synchronized() && !to.send.fin_queued {
+            self.receive.ring.hand_over(&mut to.send.ring);
+            to.on_written();
+            self.on_read(pool);
+            return Ok(Splice::Moved(wanted));
+        }
+        let written = to.write(&self.receive.ring.slices(0, wanted), pool);
+        let Poll::Ready(moved) = written? else { return Ok(Splice::AwaitsRoom) };
+        self.receive.ring.consume(moved);
+        self.on_read(pool);
+        Ok(Splice::Moved(moved))
     }
 
     /// The reader made room. The peer hears of it when it is worth a segment: an eighth of the buffer, two segments
@@ -90,12 +123,16 @@ impl Connection {
             ring.extend(part.len());
             left -= part.len();
         }
+        self.on_written();
+        Poll::Ready(Ok(taken))
+    }
+
+    fn on_written(&mut self) {
         if self.receive.unacknowledged > 0 {
             // The answer carries the acknowledgement: the user talks in turns, so there is no hurry to send them alone.
             self.receive.quick_acks = 0;
         }
         self.effects.add(Effects::TRANSMIT);
-        Poll::Ready(Ok(taken))
     }
 
     pub(crate) fn flushed(&mut self) -> Poll<Result<(), TcpError>> {

@@ -295,7 +295,7 @@ impl Tcp {
         if let Some(connection) = self.connections.at_mut(key.slot) {
             connection.receive.ring.release(&mut self.pool);
         }
-        self.connections.remove(key.slot);
+        self.connections.discard(key.slot);
     }
 
     /// Queues a segment that no connection sends; beyond the bound it is as if the network had lost it.

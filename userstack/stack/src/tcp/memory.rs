@@ -49,6 +49,14 @@ impl Pool {
     /// A buffer of at least `bytes`; `None` when the budget is spent, or this would be more than a fair part of it.
     fn acquire(&mut self, bytes: usize) -> Option<Box<[u8]>> {
         let class = class_of(bytes)?;
+        // Whoever asks may have the smallest.
+        if class == 0
+            && let Some(buffer) = self.kept[0].pop()
+        {
+            self.kept_bytes -= buffer.len();
+            self.lent_buffers += 1;
+            return Some(buffer);
+        }
         let size = 1 << (class as u32 + SMALLEST_SHIFT);
         if size > self.lendable_bytes() {
             return None;
@@ -219,6 +227,15 @@ impl Ring {
         self.head = (self.head + bytes as u32) & (self.buffer.len() as u32).saturating_sub(1);
     }
 
+    /// Hands the buffer, with all that is in it, to a ring that has none.
+    pub(crate) fn hand_over(&mut self, to: &mut Self) {
+        debug_assert!(to.buffer.is_empty(), "the other ring has no buffer");
+        self.expected = std::mem::take(&mut self.peak);
+        to.peak = to.peak.max(self.len);
+        (to.buffer, to.head, to.len) = (std::mem::take(&mut self.buffer), self.head, self.len);
+        (self.head, self.len) = (0, 0);
+    }
+
     /// Gives the buffer back.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         (self.head, self.len) = (0, 0);
@@ -252,6 +269,21 @@ mod tests {
         one.release(&mut pool);
         assert!(append(&mut three, &mut pool, &[3]), "what is given back is lent again");
         assert_eq!(pool.lent_bytes(), 8192);
+    }
+
+    #[test]
+    fn a_buffer_that_is_handed_over_keeps_its_bytes_and_its_place_in_the_account() {
+        let mut pool = Pool::new(8192);
+        let (mut from, mut to) = (Ring::default(), Ring::default());
+        assert!(append(&mut from, &mut pool, &[7; 3000]));
+        from.consume(2999);
+        from.hand_over(&mut to);
+        assert!((from.is_empty(), from.capacity(), to.len()) == (true, 0, 1));
+        assert_eq!(to.slices(0, 1)[0], [7]);
+        assert!(append(&mut from, &mut pool, &[1]), "the giver takes another");
+        to.release(&mut pool);
+        from.release(&mut pool);
+        assert_eq!(pool.lent_bytes(), 0);
     }
 
     #[test]

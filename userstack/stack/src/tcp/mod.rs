@@ -138,6 +138,19 @@ pub(crate) enum TcpEvent {
     Acceptable(ListenerKey),
 }
 
+/// What became of a wish to move bytes from one connection to another.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Splice {
+    /// So many were moved.
+    Moved(usize),
+    /// The reader's stream has ended; nothing is left to move.
+    Ended,
+    /// Nothing is there to read: an [`crate::Event::Readable`] of the reader follows.
+    AwaitsText,
+    /// The writer has no room: an [`crate::Event::Writable`] of it follows.
+    AwaitsRoom,
+}
+
 /// What an operator or the proxy may ask of a connection.
 #[derive(Copy, Clone, Debug)]
 pub struct TcpInfo {

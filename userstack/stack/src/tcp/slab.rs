@@ -52,6 +52,17 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// As [`Slab::remove`], for who does not want the value: it is dropped where it lies.
+    pub(crate) fn discard(&mut self, slot: u32) {
+        let free = self.free;
+        let Some(entry) = self.find_mut(slot).filter(|entry| entry.value.is_some()) else { return };
+        entry.value = None;
+        entry.life = entry.life.wrapping_add(1);
+        entry.next_free = free;
+        self.free = slot;
+        self.len -= 1;
+    }
+
     pub(crate) fn get(&self, slot: u32, life: u32) -> Option<&T> {
         let entry = self.find(slot)?;
         entry.value.as_ref().filter(|_| entry.life == life)
@@ -61,6 +72,23 @@ impl<T> Slab<T> {
         let entry = self.find_mut(slot)?;
         let current = entry.life == life;
         entry.value.as_mut().filter(|_| current)
+    }
+
+    /// Two entries at once; `None` also when both are the same.
+    pub(crate) fn pair_mut(&mut self, one: (u32, u32), other: (u32, u32)) -> Option<(&mut T, &mut T)> {
+        let (at, beside) = (one.0 as usize, other.0 as usize);
+        let (first, second) = if at / BLOCK == beside / BLOCK {
+            let block = self.blocks.get_mut(at / BLOCK)?;
+            let [first, second] = block.get_disjoint_mut([at % BLOCK, beside % BLOCK]).ok()?;
+            (first, second)
+        } else {
+            let [here, there] = self.blocks.get_disjoint_mut([at / BLOCK, beside / BLOCK]).ok()?;
+            (here.get_mut(at % BLOCK)?, there.get_mut(beside % BLOCK)?)
+        };
+        if first.life != one.1 || second.life != other.1 {
+            return None;
+        }
+        Some((first.value.as_mut()?, second.value.as_mut()?))
     }
 
     /// The entry that lives in `slot` now.
@@ -117,6 +145,22 @@ mod tests {
         let (again, second) = slab.insert('b');
         assert_eq!(again, slot, "slots are used again");
         assert_eq!((slab.get(slot, life), slab.get(slot, second)), (None, Some(&'b')));
+        slab.discard(slot);
+        slab.discard(slot);
+        assert_eq!((slab.get(slot, second), slab.len()), (None, 0));
+    }
+
+    #[test]
+    fn two_entries_are_lent_together_from_one_block_or_two_and_none_twice() {
+        let mut slab = Slab::new();
+        let keys: Vec<_> = (0..100).map(|n| slab.insert(n)).collect();
+        for (one, other) in [(0, 1), (1, 0), (3, 99), (99, 3)] {
+            let pair = slab.pair_mut(keys[one], keys[other]).map(|(a, b)| (*a, *b));
+            assert_eq!(pair, Some((one, other)));
+        }
+        assert_eq!(slab.pair_mut(keys[5], keys[5]), None);
+        slab.remove(keys[5].0);
+        assert_eq!(slab.pair_mut(keys[4], keys[5]), None);
     }
 
     #[test]

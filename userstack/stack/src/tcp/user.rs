@@ -9,7 +9,9 @@ use super::flows::Target;
 use super::sequence::Seq;
 use super::slab::Slab;
 use super::tuple::Tuple;
-use super::{ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, TcpError, TcpInfo, TcpOptions};
+use super::{
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpInfo, TcpOptions,
+};
 use crate::Instant;
 
 impl Tcp {
@@ -154,6 +156,18 @@ impl Tcp {
         };
         let answer = connection.write(from, &mut self.pool);
         self.settle(flow.slot, now);
+        answer
+    }
+
+    pub(crate) fn splice(&mut self, from: FlowKey, to: FlowKey, now: Instant) -> Result<Splice, TcpError> {
+        let both = self.connections.pair_mut((from.slot, from.life), (to.slot, to.life));
+        let Some((reader, writer)) = both.filter(|(one, other)| !one.user.orphan && !other.user.orphan)
+        else {
+            return Err(TcpError::Closed);
+        };
+        let answer = reader.splice(writer, &mut self.pool);
+        self.settle(from.slot, now);
+        self.settle(to.slot, now);
         answer
     }
 

@@ -170,6 +170,10 @@ fn a_writer_without_memory_is_told_when_some_comes_back() {
     assert_eq!(pair.server.tcp.write(second, &[&[1; 100]], pair.now), Poll::Pending);
     assert!(pair.server.tcp.next_timeout().is_some_and(|at| at <= pair.now + Duration::from_millis(10)));
     pair.settle();
+    // The client's acknowledgement waited for an answer of its user.
+    pair.now = pair.now + Duration::from_millis(6);
+    pair.client.tcp.handle_timers(64, pair.now);
+    pair.settle();
     pair.server.tcp.handle_timers(64, pair.now);
     assert_eq!(events(&mut pair.server), [TcpEvent::Writable(second)]);
     assert_eq!(pair.server.tcp.write(second, &[&[1; 100]], pair.now), Poll::Ready(Ok(100)));

@@ -5,4 +5,5 @@ mod engine;
 mod link;
 mod notation;
 mod script;
+mod splice;
 mod transfer;
