@@ -22,9 +22,6 @@ use crate::waiters::{Wait, Waiters};
 /// Bytes that one read moves at most through the scratch buffer: one super-packet of a workload interface.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// Events for the worker that are kept until it asks; more are lost, because a neighbour is also learned again.
-const NOTICES: usize = 256;
-
 /// What a core consists of, shared by its owner and the thread-local scope.
 pub(crate) struct Scope {
     pub(crate) number: CoreNumber,
@@ -36,7 +33,6 @@ pub(crate) struct Scope {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     ready: RefCell<VecDeque<TaskId>>,
     waiters: RefCell<Waiters>,
-    notices: RefCell<VecDeque<Event>>,
     now: Cell<Instant>,
     /// A `std` instant and the moment on the core's clock that it stands for.
     epoch: Cell<Option<(std::time::Instant, Instant)>>,
@@ -127,7 +123,6 @@ impl Scope {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             ready: RefCell::new(VecDeque::new()),
             waiters: RefCell::new(Waiters::default()),
-            notices: RefCell::new(VecDeque::new()),
             now: Cell::new(Instant::ZERO),
             epoch: Cell::new(None),
             random: Cell::new(seed),
@@ -224,20 +219,8 @@ impl Scope {
                 Event::Acceptable(listener) => self.wake(Wait::Accept(listener)),
                 Event::DatagramReadable(socket) => self.wake(Wait::Receive(socket)),
                 Event::DatagramWritable(socket) => self.wake(Wait::Send(socket)),
-                Event::NeighbourLearned { .. } => self.keep_notice(event),
             }
         }
-    }
-
-    fn keep_notice(&self, event: Event) {
-        let mut notices = self.notices.borrow_mut();
-        if notices.len() < NOTICES {
-            notices.push_back(event);
-        }
-    }
-
-    pub(crate) fn next_notice(&self) -> Option<Event> {
-        self.notices.borrow_mut().pop_front()
     }
 
     // ---- letting go ----

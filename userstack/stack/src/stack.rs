@@ -95,7 +95,7 @@ impl Stack {
         self.output.set_routes(routes);
     }
 
-    /// A neighbour that the kernel or another worker knows. `None`: forget it.
+    /// A neighbour that the kernel knows. `None`: forget it.
     pub fn set_neighbour(
         &mut self,
         interface: InterfaceId,
@@ -180,8 +180,7 @@ impl Stack {
         {
             return Some(Event::DatagramWritable(socket));
         }
-        let (interface, address, mac) = self.output.poll_news()?;
-        Some(Event::NeighbourLearned { interface, address, mac })
+        None
     }
 
     /// Received packets that died, by reason. Together with the other verdicts they add up to all that was received.
