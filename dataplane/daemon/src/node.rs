@@ -124,31 +124,23 @@ impl Node {
         self.attachments.borrow().iter().map(|attachment| attachment.device.clone()).collect()
     }
 
-    /// Starts one capture a worker and device; the packets' blocks name the device's number, and at
-    /// most `blocks` of them wait to be read.
+    /// Starts a capture on every queue pair of every worker. The packets' blocks name the device's number; at most
+    /// `blocks` of them wait to be read.
     pub fn start_captures(
         &self,
         filter: CaptureFilter,
         limits: CaptureLimits,
         blocks: usize,
-    ) -> Vec<CaptureReader> {
-        let mut readers = Vec::new();
-        for worker in &self.workers {
-            for device in 0..self.attachments.borrow().len() {
-                let (writer, reader) = capture_channel(blocks);
-                let command = Command::new(move |worker: &mut Worker<Proxy>, _now| {
-                    let ports = worker.ports_mut().iter_mut();
-                    if let Some(port) = ports.into_iter().find(|port| port.device == device) {
-                        let interface = u32::try_from(device).unwrap_or(u32::MAX);
-                        port.queue.start(filter, limits, CaptureTarget { writer, interface, own_file: None });
-                    }
-                });
-                if worker.mailbox.send(command).is_ok() {
-                    readers.push(reader);
-                }
+    ) -> CaptureReader {
+        let (writer, reader) = capture_channel(blocks);
+        self.tell_all(move |worker, _now| {
+            for port in worker.ports_mut() {
+                let interface = u32::try_from(port.device).unwrap_or(u32::MAX);
+                let writer = Box::new(writer.clone());
+                port.queue.start(filter, limits, CaptureTarget { writer, interface, own_file: None });
             }
-        }
-        readers
+        });
+        reader
     }
 
     pub async fn metrics(&self) -> String {
