@@ -197,14 +197,14 @@ impl Recruit {
                 .send(Err("cannot be pinned there: is the CPU online and allowed to this process?".into()));
             return;
         }
-        let (doorbell, poll, spin) = (self.doorbell.clone(), self.poll, self.spin);
-        match self.enlist(clock) {
-            Ok(mut worker) => {
+        let idle = match self.poll {
+            Poll::Busy => Ok(Idle::busy(self.doorbell.clone())),
+            Poll::Adaptive => Idle::adaptive(self.spin, self.doorbell.clone()),
+        };
+        let idle = idle.map_err(|error| format!("no descriptor to sleep on: {error}"));
+        match idle.and_then(|idle| Ok((idle, self.enlist(clock)?))) {
+            Ok((idle, mut worker)) => {
                 let _ = ready.send(Ok(()));
-                let idle = match poll {
-                    Poll::Busy => Idle::busy(doorbell),
-                    Poll::Adaptive => Idle::adaptive(spin, doorbell),
-                };
                 pinned::run(&mut worker, idle, clock, stop);
             }
             Err(message) => {
