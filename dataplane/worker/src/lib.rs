@@ -297,7 +297,8 @@ impl<A: Admission> Worker<A> {
 
     pub fn set_interface(&mut self, mut config: InterfaceConfig, exit: Exit, now: Instant) {
         self.ports.set_interface(config.clone(), exit);
-        config.unfinished_receive_checksum = self.ports.offloads(config.id).unfinished_receive_checksum;
+        // A worker without a queue there is given what came in by another's.
+        config.unfinished_receive_checksum |= self.ports.offloads(config.id).unfinished_receive_checksum;
         self.core.stack().set_interface(config, now);
     }
 
