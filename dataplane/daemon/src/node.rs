@@ -46,6 +46,8 @@ pub struct Node {
     /// Rung when something changed that the control plane should hear of.
     news: tokio::sync::Notify,
     draining: std::cell::Cell<bool>,
+    /// Held while a table is put in force, and by whoever wants none to be.
+    tables: tokio::sync::Mutex<()>,
 }
 
 impl Node {
@@ -65,12 +67,14 @@ impl Node {
             health: RefCell::default(),
             news: tokio::sync::Notify::new(),
             draining: std::cell::Cell::new(false),
+            tables: tokio::sync::Mutex::default(),
         }
     }
 
     /// Publishes a table: compiled here, swapped in on every worker between two turns; the old ones come back here
     /// and are freed here. Returns when every worker serves it.
     pub async fn publish(&self, table: Table) -> Result<(), String> {
+        let _alone = self.tables.lock().await;
         let version = table.version;
         let snapshot = Arc::new(Snapshot::compile(table).map_err(|error| error.to_string())?);
         let swap = Arc::clone(&snapshot);
@@ -91,6 +95,15 @@ impl Node {
         *self.snapshot.borrow_mut() = Some(snapshot);
         self.news.notify_one();
         Ok(())
+    }
+
+    /// No table is put in force while the answer is held.
+    pub async fn pause_tables(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.tables.lock().await
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     pub fn ready(&self) -> Result<(), String> {

@@ -12,7 +12,7 @@ pub(crate) const SPARE_RELAY_BUFFERS: usize = 64;
 /// Series of counters by route and cluster. What comes later is counted together, under the route `other`.
 pub(crate) const SERIES: usize = 4096;
 
-/// Upper bounds and times of one worker's proxy. Fixed beside them: a message has at most 100 fields (hyper parses that
+/// Upper bounds and times of one worker's proxy, but where it says otherwise. Fixed beside them: a message has at most 100 fields (hyper parses that
 /// many on its stack, and it is Envoy's `max_headers_count`); more answers 431.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -20,7 +20,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Streams of one HTTP/2 connection, from clients and to backends. Envoy's and nginx's order: 100 to 128.
     pub concurrent_streams: u32,
-    /// Connections open on one listener of one worker; a further one is reset and counted.
+    /// Connections open on one listener of all workers together; a further one is reset and counted. Each worker
+    /// begins with its even part.
     pub connections_per_listener: usize,
     /// Time from the last answer (or the start) to the next complete request head; then the connection closes.
     /// nginx: `keepalive_timeout` 75 s.
