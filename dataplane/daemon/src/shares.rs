@@ -160,9 +160,7 @@ mod tests {
 
     impl Each {
         fn crew(total: usize, workers: u16) -> Vec<Self> {
-            (0..workers)
-                .map(|number| Self { share: Share::even(total, number, workers), used: 0 })
-                .collect()
+            (0..workers).map(|number| Self { share: Share::even(total, number, workers), used: 0 }).collect()
         }
 
         fn open(&mut self) -> bool {
@@ -186,12 +184,7 @@ mod tests {
 
     /// A whole move; `between` happens before the second and before the third step. It ends early where an answer is
     /// missing.
-    fn move_share(
-        total: usize,
-        crew: &mut [Each],
-        answers: [bool; 2],
-        mut between: impl FnMut(&mut [Each]),
-    ) {
+    fn move_share(total: usize, crew: &mut [Each], answers: [bool; 2], mut between: impl FnMut(&mut [Each])) {
         let held = holdings(crew);
         let targets = deal(total, &held);
         between(crew);

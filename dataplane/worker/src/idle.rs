@@ -46,7 +46,10 @@ struct Sleeper {
 
 impl std::fmt::Debug for Sleeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sleeper").field("spin", &self.spin).field("watched", &self.watched).finish_non_exhaustive()
+        f.debug_struct("Sleeper")
+            .field("spin", &self.spin)
+            .field("watched", &self.watched)
+            .finish_non_exhaustive()
     }
 }
 

@@ -71,7 +71,8 @@ impl Ports {
             [only] => Some(only),
             ref several => {
                 let link = |port: usize| self.list[port].link;
-                let best = several.iter().map(|&port| link(port)).max().filter(|&best| best > LinkState::Down)?;
+                let best =
+                    several.iter().map(|&port| link(port)).max().filter(|&best| best > LinkState::Down)?;
                 let usable = several.iter().filter(|&&port| link(port) == best);
                 let count = usable.clone().count();
                 usable.copied().nth(flow::hash(head) as usize % count.max(1))

@@ -118,8 +118,7 @@ mod tests {
         let mut visits = ports(256);
         (0..=RESTS_AFTER).for_each(|_| drop(turn(&mut visits, 5)));
         let round = 256 / RESTING_VISITS_PER_TURN;
-        let seen: std::collections::BTreeSet<usize> =
-            (0..round).flat_map(|_| turn(&mut visits, 5)).collect();
+        let seen: std::collections::BTreeSet<usize> = (0..round).flat_map(|_| turn(&mut visits, 5)).collect();
         assert_eq!(seen.len(), 256);
     }
 

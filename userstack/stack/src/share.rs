@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn even_parts_are_together_the_limit() {
         for (limit, workers) in [(0, 1), (1, 2), (10, 3), (131_072, 128), (5, 0)] {
-            let parts = (0..workers.max(1)).map(|worker| Share::even(limit, worker, workers).holding(0).granted);
+            let parts =
+                (0..workers.max(1)).map(|worker| Share::even(limit, worker, workers).holding(0).granted);
             assert_eq!(parts.sum::<usize>(), limit, "{limit} among {workers}");
         }
     }
