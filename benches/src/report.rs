@@ -59,6 +59,11 @@ pub fn limits(all: &BTreeMap<&str, Figures>) -> String {
         ratio(|f| f.nanos, "flows_100000", "flows_1"),
         3.0,
     );
+    say(
+        "instructions, a datagram with 256 interfaces to 1",
+        ratio(|f| f.instructions, "interfaces_256", "interfaces_1"),
+        1.1,
+    );
     say("heap bytes of a connection before its first byte", figure("idle_unused", |f| f.held_bytes), 2048.0);
     say("heap bytes of a connection after one request", figure("idle_served", |f| f.held_bytes), 24_576.0);
     text

@@ -185,15 +185,21 @@ fn node_config(directory: &Path, tables: Tables<'_>, settings: &str) -> String {
     };
     let state = directory.join("state");
     fs::create_dir_all(&state).expect("a directory can be made");
+    let is_set = |key: &str| {
+        !key.is_empty() && settings.lines().any(|setting| setting.starts_with(&format!("{key}:")))
+    };
     let mut lines: Vec<String> = Vec::new();
+    // A setting replaces the example's line with all that is indented below it.
+    let mut replaced = false;
     for line in example.lines() {
         let key = line.split(':').next().unwrap_or_default();
+        if !line.starts_with(' ') {
+            replaced = is_set(key);
+        }
         match key {
+            _ if replaced => {}
             "state" => lines.push(format!("state: {}", state.display())),
             "control" => lines.push(source.clone()),
-            _ if settings
-                .lines()
-                .any(|setting| !key.is_empty() && setting.starts_with(&format!("{key}:"))) => {}
             _ => lines.push(line.to_owned()),
         }
     }
@@ -227,6 +233,9 @@ mod tests {
         assert_eq!(config.matches("workers:").count(), 1);
         assert!(config.contains("resources: "));
         assert!(!config.contains("control: "));
+        let interfaces = "interfaces:\n  - { name: only }";
+        let config = node_config(&std::env::temp_dir(), Tables::Files(""), interfaces);
+        assert_eq!(config.matches("name: ").count(), 1, "{config}");
     }
 
     #[test]

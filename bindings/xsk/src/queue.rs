@@ -113,11 +113,12 @@ impl Queue {
             debug_assert!(pushed, "there was room");
             self.filled += 1;
         }
-        if self.filled == before {
-            return;
+        if self.filled != before {
+            self.socket_mut().fill.publish();
         }
-        self.socket_mut().fill.publish();
-        if self.socket_mut().fill.needs_wakeup() {
+        // A driver that ran dry may say so only after the chunks came: then a later visit sees it. Nobody polls the
+        // socket itself, which would wake the driver too.
+        if self.filled > 0 && self.socket_mut().fill.needs_wakeup() {
             self.wakeups += 1;
             let _ = recv(self.descriptor(), &mut [0u8; 0][..], RecvFlags::DONTWAIT);
         }

@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub outbound: Outbound,
     #[serde(default = "drain_seconds")]
     pub drain_seconds: u64,
+    #[serde(default)]
+    pub limits: NodeLimits,
     pub interfaces: Vec<Interface>,
 }
 
@@ -92,6 +94,25 @@ pub enum XdpMode {
     ZeroCopy,
     Native,
     Generic,
+}
+
+/// What the node takes at most. Its workers share each of them: what one does not use moves to another.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeLimits {
+    /// TCP connections open on one listener; a further one is reset.
+    pub connections_per_listener: usize,
+    /// Datagram sessions; a further one's packets are discarded as `sessions_full`.
+    pub datagram_sessions: usize,
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self {
+            connections_per_listener: proxy::Limits::default().connections_per_listener,
+            datagram_sessions: worker::StackConfig::default().max_sessions,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -198,6 +219,14 @@ impl NodeConfig {
             }
             _ => {}
         }
+        for (name, limit) in [
+            ("limits.connections_per_listener", self.limits.connections_per_listener),
+            ("limits.datagram_sessions", self.limits.datagram_sessions),
+        ] {
+            if limit == 0 {
+                return wrong(name, "is 0: nothing would be served; leave it out for the default");
+            }
+        }
         if self.interfaces.is_empty() {
             return wrong("interfaces", "is empty: name at least one uplink or workload interface");
         }
@@ -264,6 +293,7 @@ interfaces:
         assert_eq!(config.admin.to_string(), "127.0.0.1:15000");
         assert_eq!(config.interfaces[0].addresses[1].to_string(), "fd77::80/64");
         assert_eq!(config.interfaces[1].xdp_mode, XdpMode::Generic);
+        assert_eq!(config.limits.connections_per_listener, 131_072);
     }
 
     #[test]
@@ -277,6 +307,8 @@ interfaces:
             ("addresses: [10.77.0.80/24, \"fd77::80/64\"]", "addresses: []", "interfaces[0].addresses"),
             ("10.77.0.80/24", "10.77.0.80/33", "10.77.0.80/33"),
             ("name: wl0", "name: up0", "interfaces[1].name"),
+            ("node: node-1", "node: n\nlimits: { datagram_sessions: 0 }", "limits.datagram_sessions"),
+            ("node: node-1", "node: n\nlimits: { sessions: 5 }", "sessions"),
             ("spin_us", "spin", "spin"),
         ] {
             let message = if from == "spin_us" {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use host::{Link, Netlink};
+use host::{Link, LinkKind, Netlink};
 use worker::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 
 use crate::config::{Cidr, Interface, InterfaceRole, NodeConfig, Outbound, XdpMode};
@@ -95,7 +95,7 @@ impl Plan {
             vlan: uplink.tag,
             addresses: addresses(config, named),
             intercepted: intercepted(config, named),
-            unfinished_receive_checksum: false,
+            unfinished_receive_checksum: uplink.members.iter().any(is_veth),
         };
         self.interfaces.push(Logical {
             config,
@@ -142,6 +142,11 @@ impl Plan {
     pub fn by_kernel_index(&self, index: u32) -> Option<InterfaceId> {
         self.interfaces.iter().find(|logical| logical.kernel_index == index).map(|logical| logical.config.id)
     }
+}
+
+/// A veth's neighbour may leave L4 checksums unfinished (DESIGN, checksums).
+fn is_veth(link: &Link) -> bool {
+    matches!(link.kind, LinkKind::Veth(_))
 }
 
 /// What is ours on the interface: an uplink's mesh addresses, or the gateway addresses that its workload sees.

@@ -6,6 +6,7 @@
 //!  interfaces ─ attach ── sockets ───────────────────────▶ Worker::turn, looped by pinned::run
 //!  mirror (netlink) ── routes, neighbours ── mailbox ────▶   stack
 //!  tables (directory or xDS) ── Snapshot ─── mailbox ────▶   proxy
+//!  shares ── parts of the node's limits ──── mailbox ────▶   stack, proxy
 //!  admin (HTTP) ◀── reports ──────────────── oneshot ◀────
 //! ```
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod saved;
 mod secrets;
 mod serve;
 mod sessions;
+mod shares;
 mod tables;
 
 pub use error::StartError;

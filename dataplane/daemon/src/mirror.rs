@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{Change, Watcher};
-use worker::{Prefix, Route};
+use host::{Change, Link, Watcher};
+use worker::{LinkState, Prefix, Route};
 
 use crate::interfaces::Plan;
 use crate::node::Node;
@@ -31,9 +31,9 @@ pub async fn follow(mut watcher: Watcher, node: Rc<Node>, plan: Rc<Plan>) {
             }
             Change::Link(link) => {
                 if let Some(&device) = devices.get(&link.index) {
-                    let up = link.is_carrying();
-                    tracing::info!(device = link.name, up, "link");
-                    node.tell_all(move |worker, _now| worker.set_device_up(device, up));
+                    let state = link_state(&link);
+                    tracing::info!(device = link.name, ?state, "link");
+                    node.tell_all(move |worker, _now| worker.set_link(device, state));
                 }
             }
             Change::LinkRemoved { name, index } => {
@@ -42,10 +42,18 @@ pub async fn follow(mut watcher: Watcher, node: Rc<Node>, plan: Rc<Plan>) {
                         device = name,
                         "link is gone: its queue pairs are dead until ringwayd restarts"
                     );
-                    node.tell_all(move |worker, _now| worker.set_device_up(device, false));
+                    node.tell_all(move |worker, _now| worker.set_link(device, LinkState::Down));
                 }
             }
         }
+    }
+}
+
+fn link_state(link: &Link) -> LinkState {
+    match (link.is_running(), link.standby) {
+        (false, _) => LinkState::Down,
+        (true, true) => LinkState::StandsBy,
+        (true, false) => LinkState::Carries,
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Node {
     /// Rung when something changed that the control plane should hear of.
     news: tokio::sync::Notify,
     draining: std::cell::Cell<bool>,
+    /// Held while a table is put in force, and by whoever wants none to be.
+    tables: tokio::sync::Mutex<()>,
 }
 
 impl Node {
@@ -65,12 +67,14 @@ impl Node {
             health: RefCell::default(),
             news: tokio::sync::Notify::new(),
             draining: std::cell::Cell::new(false),
+            tables: tokio::sync::Mutex::default(),
         }
     }
 
     /// Publishes a table: compiled here, swapped in on every worker between two turns; the old ones come back here
     /// and are freed here. Returns when every worker serves it.
     pub async fn publish(&self, table: Table) -> Result<(), String> {
+        let _alone = self.tables.lock().await;
         let version = table.version;
         let snapshot = Arc::new(Snapshot::compile(table).map_err(|error| error.to_string())?);
         let swap = Arc::clone(&snapshot);
@@ -91,6 +95,15 @@ impl Node {
         *self.snapshot.borrow_mut() = Some(snapshot);
         self.news.notify_one();
         Ok(())
+    }
+
+    /// No table is put in force while the answer is held.
+    pub async fn pause_tables(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.tables.lock().await
+    }
+
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     pub fn ready(&self) -> Result<(), String> {
@@ -124,31 +137,23 @@ impl Node {
         self.attachments.borrow().iter().map(|attachment| attachment.device.clone()).collect()
     }
 
-    /// Starts one capture a worker and device; the packets' blocks name the device's number, and at
-    /// most `blocks` of them wait to be read.
+    /// Starts a capture on every queue pair of every worker. The packets' blocks name the device's number; at most
+    /// `blocks` of them wait to be read.
     pub fn start_captures(
         &self,
         filter: CaptureFilter,
         limits: CaptureLimits,
         blocks: usize,
-    ) -> Vec<CaptureReader> {
-        let mut readers = Vec::new();
-        for worker in &self.workers {
-            for device in 0..self.attachments.borrow().len() {
-                let (writer, reader) = capture_channel(blocks);
-                let command = Command::new(move |worker: &mut Worker<Proxy>, _now| {
-                    let ports = worker.ports_mut().iter_mut();
-                    if let Some(port) = ports.into_iter().find(|port| port.device == device) {
-                        let interface = u32::try_from(device).unwrap_or(u32::MAX);
-                        port.queue.start(filter, limits, CaptureTarget { writer, interface, own_file: None });
-                    }
-                });
-                if worker.mailbox.send(command).is_ok() {
-                    readers.push(reader);
-                }
+    ) -> CaptureReader {
+        let (writer, reader) = capture_channel(blocks);
+        self.tell_all(move |worker, _now| {
+            for port in worker.ports_mut() {
+                let interface = u32::try_from(port.device).unwrap_or(u32::MAX);
+                let writer = Box::new(writer.clone());
+                port.queue.start(filter, limits, CaptureTarget { writer, interface, own_file: None });
             }
-        }
-        readers
+        });
+        reader
     }
 
     pub async fn metrics(&self) -> String {

@@ -186,6 +186,8 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
         ("discarded", turns.packets_discarded),
         ("steered", turns.packets_steered),
         ("from_rings", turns.packets_from_rings),
+        ("wholes_steered", turns.wholes_steered),
+        ("shown", turns.packets_shown),
     ] {
         text.counter(
             "ringway_worker_packets_total",

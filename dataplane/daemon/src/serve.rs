@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use host::{Netlink, Watcher};
-use proxy::{Proxy, ProxyConfig};
+use proxy::{Limits, Proxy, ProxyConfig};
 use socket::Core;
 use tokio::signal::unix::{SignalKind, signal};
 use worker::{
@@ -14,12 +14,12 @@ use worker::{
 };
 
 use crate::attach::{self, OpenQueue, Seed};
-use crate::config::{NodeConfig, Poll};
+use crate::config::{NodeConfig, NodeLimits, Poll};
 use crate::error::StartError;
 use crate::interfaces::{self, Plan};
 use crate::node::{Handle, Node};
 use crate::pinned::{self, Clock};
-use crate::{admin, housekeeping, mirror, saved, secrets, tables};
+use crate::{admin, housekeeping, mirror, saved, secrets, shares, tables};
 
 /// Validates what can be validated without touching the host.
 pub fn check(config: &NodeConfig) -> Result<(), StartError> {
@@ -69,6 +69,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     tokio::task::spawn_local(mirror::follow(watcher, Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(mirror::notices(Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(housekeeping::run(Rc::clone(&node)));
+    tokio::task::spawn_local(shares::run(Rc::clone(&node)));
     tokio::task::spawn_local(admin::serve(listener, Rc::clone(&node)));
     start_tables(&node).await?;
     tracing::info!(node = node.config.node, admin = %node.config.admin, "serving");
@@ -124,6 +125,7 @@ struct Recruit {
     secret: [u8; 32],
     poll: Poll,
     spin: Duration,
+    limits: NodeLimits,
     plan: Plan,
 }
 
@@ -153,6 +155,7 @@ fn start_workers(
             secret,
             poll: config.poll,
             spin: config.spin(),
+            limits: config.limits,
             plan: plan.clone(),
         };
         let (ready, readiness) = std::sync::mpsc::channel();
@@ -197,14 +200,14 @@ impl Recruit {
                 .send(Err("cannot be pinned there: is the CPU online and allowed to this process?".into()));
             return;
         }
-        let (doorbell, poll, spin) = (self.doorbell.clone(), self.poll, self.spin);
-        match self.enlist(clock) {
-            Ok(mut worker) => {
+        let idle = match self.poll {
+            Poll::Busy => Ok(Idle::busy(self.doorbell.clone())),
+            Poll::Adaptive => Idle::adaptive(self.spin, self.doorbell.clone()),
+        };
+        let idle = idle.map_err(|error| format!("no descriptor to sleep on: {error}"));
+        match idle.and_then(|idle| Ok((idle, self.enlist(clock)?))) {
+            Ok((idle, mut worker)) => {
                 let _ = ready.send(Ok(()));
-                let idle = match poll {
-                    Poll::Busy => Idle::busy(doorbell),
-                    Poll::Adaptive => Idle::adaptive(spin, doorbell),
-                };
                 pinned::run(&mut worker, idle, clock, stop);
             }
             Err(message) => {
@@ -220,6 +223,7 @@ impl Recruit {
             secret: self.secret,
             worker: u16::try_from(self.number).unwrap_or(u16::MAX),
             workers: u16::try_from(workers).unwrap_or(u16::MAX),
+            max_sessions: self.limits.datagram_sessions,
             ..StackConfig::default()
         };
         let seed = u64::from_le_bytes(self.secret[..8].try_into().expect("eight bytes of thirty-two"));
@@ -230,7 +234,10 @@ impl Recruit {
             worker: config.worker,
             workers: config.workers,
             checks_health: self.number == 0,
-            ..ProxyConfig::default()
+            limits: Limits {
+                connections_per_listener: self.limits.connections_per_listener,
+                ..Limits::default()
+            },
         });
         let names = self.plan.interfaces.iter();
         proxy.set_interfaces(names.map(|l| (l.config.id, l.config.name.clone(), l.config.role)).collect());

@@ -61,11 +61,6 @@ impl Link {
         self.up && self.carrier
     }
 
-    /// Whether packets may be sent by it now.
-    pub fn is_carrying(&self) -> bool {
-        self.is_running() && !self.standby
-    }
-
     pub(crate) fn from_message(message: &LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut link = Self {
@@ -204,12 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bonds_member_that_stands_by_runs_and_carries_nothing() {
-        for (state, carries) in [(BondPortState::Active, true), (BondPortState::Backup, false)] {
+    fn a_bonds_member_that_stands_by_runs_and_says_so() {
+        for (state, standby) in [(BondPortState::Active, false), (BondPortState::Backup, true)] {
             let port = InfoPortData::BondPort(vec![InfoBondPort::BondPortState(state)]);
             let infos = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::PortData(port)];
             let link = Link::from_message(&message(vec![LinkAttribute::LinkInfo(infos)]));
-            assert_eq!((link.is_running(), link.is_carrying()), (true, carries));
+            assert_eq!((link.is_running(), link.standby), (true, standby));
         }
     }
 

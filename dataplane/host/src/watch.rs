@@ -2,7 +2,7 @@
 //!
 //! Subscribed before the first listing, so that nothing falls between. Only differences are told. A route event makes
 //! the whole list be read again once the kernel has been quiet for [`ROUTES_SETTLE`]: a routing daemon changes
-//! thousands at once, and the stack takes whole lists.
+//! thousands at once, and the stack takes whole lists. Links and neighbours do not wait while it is read.
 //!
 //! A change is told within 100 ms of the kernel's event. The kernel itself tells a lost carrier at most once a second
 //! (net/core/link_watch.c), so a cable that is pulled may take that long.
@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt, pending};
 use futures_util::stream::BoxStream;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::NetlinkPayload;
@@ -40,6 +41,8 @@ const ROUTES_LATEST: Duration = Duration::from_millis(50);
 /// Everything is listed again this often, in case an event was lost without the kernel saying so.
 const RESYNC: Duration = Duration::from_secs(30);
 
+type Listing = BoxFuture<'static, Result<Vec<Route>, Error>>;
+
 /// A stream of [`Change`]s.
 #[expect(missing_debug_implementations, reason = "holds a boxed stream")]
 pub struct Watcher {
@@ -52,6 +55,8 @@ pub struct Watcher {
     ready: VecDeque<Change>,
     /// When the routes are read again, and when at the latest.
     routes_due: Option<(Instant, Instant)>,
+    /// The routes, being read.
+    listing: Option<Listing>,
     resync_at: Instant,
 }
 
@@ -76,9 +81,12 @@ impl Watcher {
             routes: None,
             ready: VecDeque::new(),
             routes_due: None,
+            listing: None,
             resync_at: Instant::now() + RESYNC,
         };
         watcher.resync().await?;
+        let routes = netlink.routes().await?;
+        watcher.handle_routes(routes);
         Ok(watcher)
     }
 
@@ -88,9 +96,11 @@ impl Watcher {
             if let Some(change) = self.ready.pop_front() {
                 return Some(change);
             }
-            let wake_at = self.routes_due.map_or(self.resync_at, |(due, _)| due.min(self.resync_at));
+            let due = self.routes_due.filter(|_| self.listing.is_none());
+            let wake_at = due.map_or(self.resync_at, |(due, _)| due.min(self.resync_at));
             tokio::select! {
                 event = self.events.next() => self.handle_event(event?),
+                routes = listed(&mut self.listing) => self.handle_listing(routes),
                 () = sleep_until(wake_at) => self.handle_timer().await,
             }
         }
@@ -125,10 +135,23 @@ impl Watcher {
 
     async fn handle_timer(&mut self) {
         let now = Instant::now();
-        let listed = if now >= self.resync_at { self.resync().await } else { self.list_routes().await };
-        if listed.is_err() {
+        if now >= self.resync_at && self.resync().await.is_err() {
             self.resync_at = now + ROUTES_LATEST;
+            return;
+        }
+        if self.listing.is_none() {
+            // A change from here on may be missing in the list, and sets the time for another.
             self.routes_due = None;
+            let netlink = self.netlink.clone();
+            self.listing = Some(async move { netlink.routes().await }.boxed());
+        }
+    }
+
+    fn handle_listing(&mut self, routes: Result<Vec<Route>, Error>) {
+        self.listing = None;
+        match routes {
+            Ok(routes) => self.handle_routes(routes),
+            Err(_) => self.resync_at = Instant::now() + ROUTES_LATEST,
         }
     }
 
@@ -148,21 +171,18 @@ impl Watcher {
         }
         neighbours.into_iter().for_each(|neighbour| self.handle_neighbour(neighbour));
 
-        self.list_routes().await?;
+        self.routes_changed();
         self.resync_at = Instant::now() + RESYNC;
         Ok(())
     }
 
-    async fn list_routes(&mut self) -> Result<(), Error> {
-        let routes = self.netlink.routes().await?;
+    fn handle_routes(&mut self, routes: Vec<Route>) {
         let watched = |index: u32| self.links.contains_key(&index);
         let routes: Vec<Route> = routes.into_iter().filter_map(|route| route.through(watched)).collect();
-        self.routes_due = None;
         if self.routes.as_ref() != Some(&routes) {
             self.routes = Some(routes.clone());
             self.ready.push_back(Change::Routes(routes));
         }
-        Ok(())
     }
 
     fn handle_link(&mut self, link: Link) {
@@ -210,5 +230,13 @@ impl Watcher {
         let now = Instant::now();
         let latest = self.routes_due.map_or(now + ROUTES_LATEST, |(_, latest)| latest);
         self.routes_due = Some(((now + ROUTES_SETTLE).min(latest), latest));
+    }
+}
+
+/// What a listing brought; for ever when there is none.
+async fn listed(listing: &mut Option<Listing>) -> Result<Vec<Route>, Error> {
+    match listing {
+        Some(listing) => listing.await,
+        None => pending().await,
     }
 }

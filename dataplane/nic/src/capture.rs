@@ -235,15 +235,17 @@ impl std::fmt::Debug for Session {
     }
 }
 
-/// A writer for a worker and a reader for another thread, with room for `blocks` blocks between them.
-pub fn capture_channel(blocks: usize) -> (Box<dyn Write + Send>, CaptureReader) {
+/// A writer for workers and a reader for another thread, with room for `blocks` blocks between them.
+pub fn capture_channel(blocks: usize) -> (CaptureWriter, CaptureReader) {
     let (sender, receiver) = sync_channel(blocks);
-    (Box::new(BlockSender(sender)), CaptureReader(receiver))
+    (CaptureWriter(sender), CaptureReader(receiver))
 }
 
-struct BlockSender(SyncSender<Vec<u8>>);
+/// Takes whole blocks and never waits. Its clones write to the same reader, from any thread.
+#[derive(Clone, Debug)]
+pub struct CaptureWriter(SyncSender<Vec<u8>>);
 
-impl Write for BlockSender {
+impl Write for CaptureWriter {
     fn write(&mut self, block: &[u8]) -> io::Result<usize> {
         match self.0.try_send(block.to_vec()) {
             Ok(()) => Ok(block.len()),
@@ -257,7 +259,7 @@ impl Write for BlockSender {
     }
 }
 
-/// Gives the blocks of a capture in order, and ends when the capture did.
+/// Gives the blocks in the order in which they were written, and ends when the last of the captures did.
 #[derive(Debug)]
 pub struct CaptureReader(Receiver<Vec<u8>>);
 
@@ -301,7 +303,7 @@ mod tests {
         let mut near = Capture::new(near);
         let (writer, reader) = capture_channel(blocks);
         near.set_time(42);
-        let target = CaptureTarget { writer, interface: 0, own_file: None };
+        let target = CaptureTarget { writer: Box::new(writer), interface: 0, own_file: None };
         near.start(CaptureFilter::default(), limits, target);
         (near, far, reader)
     }

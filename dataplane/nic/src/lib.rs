@@ -28,7 +28,8 @@ pub use bpf::{
 
 pub use af_xdp::{BoundQueue, Pools, StartError, UmemSet, XskQueuePair};
 pub use capture::{
-    Capture, CaptureEnd, CaptureLimits, CaptureReader, CaptureStatus, CaptureTarget, capture_channel,
+    Capture, CaptureEnd, CaptureLimits, CaptureReader, CaptureStatus, CaptureTarget, CaptureWriter,
+    capture_channel,
 };
 pub use capture_filter::CaptureFilter;
 pub use fault::{Fault, FaultCounters, FaultPlan, Faults};

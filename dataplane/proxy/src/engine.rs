@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::table::{GATEWAY_CLASS, Protocol, Table, WeightedCluster};
-use socket::{InterfaceId, Role};
+use socket::{InterfaceId, Role, Share};
 
 use crate::fault::Fault;
 use crate::gate::Closing;
@@ -266,7 +266,9 @@ impl<R: Runtime> Engine<R> {
             listener.update(from.port, serves);
             return Rc::clone(listener);
         }
-        Rc::new(Listener::new(&from.name, from.port, serves))
+        let ProxyConfig { worker, workers, limits, .. } = &self.config;
+        let share = Share::even(limits.connections_per_listener, *worker, *workers);
+        Rc::new(Listener::new(&from.name, from.port, serves, share))
     }
 
     fn stream_backends(&self, listener: &str, from: &[WeightedCluster]) -> Rc<Backends<R>> {

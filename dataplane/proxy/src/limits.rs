@@ -26,14 +26,15 @@ pub(crate) const TRAILER_BYTES: usize = 16 << 10;
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
 pub(crate) const LINGER_PAUSE: Duration = Duration::from_secs(5);
 
-/// Upper bounds and times of one worker's proxy.
+/// Upper bounds and times of one worker's proxy, but where it says otherwise.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Request line and fields together; more answers 431. Envoy: `max_request_headers_kb` 60.
     pub header_bytes: usize,
     /// Streams of one HTTP/2 connection, from clients and to backends. Envoy's and nginx's order: 100 to 128.
     pub concurrent_streams: u32,
-    /// Connections open on one listener of one worker; a further one is reset and counted.
+    /// Connections open on one listener of all workers together; a further one is reset and counted. Each worker
+    /// begins with its even part.
     pub connections_per_listener: usize,
     /// Time from the last answer (or the start) to the next complete request head; then the connection closes.
     /// nginx: `keepalive_timeout` 75 s.

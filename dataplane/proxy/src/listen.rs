@@ -71,7 +71,7 @@ fn on_accepted<R: Runtime>(engine: &Rc<Engine<R>>, accepted: Accepted<R::Io>) {
         engine.unclaimed.add(1);
         return engine.runtime.abort(io);
     };
-    if listener.gate.open() >= engine.config.limits.connections_per_listener {
+    if !listener.share.admits(listener.gate.open()) {
         listener.counters.refused.add(1);
         return engine.runtime.abort(io);
     }

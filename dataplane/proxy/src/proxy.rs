@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use socket::{InterfaceId, Role};
+use socket::{Holding, InterfaceId, Role};
 
 use crate::engine::{Engine, ProxyConfig};
 use crate::observe::{HealthReport, Sample};
@@ -64,6 +64,23 @@ impl<R: Runtime> Proxy<R> {
     /// Connections and relayed streams that are still open.
     pub fn active(&self) -> usize {
         self.0.active()
+    }
+
+    /// Listeners that need a larger part of the connections that the node allows.
+    pub fn listeners_short_of_connections(&self) -> Vec<String> {
+        let listeners = self.0.listeners();
+        let short = listeners.values().filter(|listener| listener.share.holding(listener.gate.open()).short);
+        short.map(|listener| listener.name.clone()).collect()
+    }
+
+    /// How a listener's connections stand to this worker's part. `None`: there is no such listener.
+    pub fn connection_share(&self, listener: &str) -> Option<Holding> {
+        self.0.listeners().get(listener).map(|listener| listener.share.holding(listener.gate.open()))
+    }
+
+    /// Sets that part, but to no less than there are connections: what it has become.
+    pub fn grant_connections(&self, listener: &str, granted: usize) -> Option<Holding> {
+        self.0.listeners().get(listener).map(|listener| listener.share.grant(granted, listener.gate.open()))
     }
 
     /// All counters, by name and labels; workers' samples are added up by the caller.

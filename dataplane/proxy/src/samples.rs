@@ -47,6 +47,8 @@ fn listener_samples<R: Runtime>(engine: &Engine<R>, sink: &mut dyn FnMut(Sample)
         }
         let open = listener.gate.open() as f64;
         sink(Sample::gauge("ringway_connections_open", "Connections open", labels(), open));
+        let share = listener.share.holding(listener.gate.open()).granted as f64;
+        sink(Sample::gauge("ringway_connections_share", "Connections allowed", labels(), share));
     }
     let bare: [(&'static str, &'static str, &Counter); 3] = [
         (

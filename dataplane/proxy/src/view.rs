@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
+use socket::Share;
 
 use crate::gate::Gate;
 use crate::observe::{ListenerCounters, Series};
@@ -24,6 +25,8 @@ pub(crate) struct Listener<R: Runtime> {
     pub name: String,
     port: Cell<u16>,
     pub gate: Rc<Gate>,
+    /// This worker's part of the connections that the node allows.
+    pub share: Share,
     pub serves: RefCell<Serves<R>>,
     pub counters: ListenerCounters,
 }
@@ -33,11 +36,12 @@ impl<R: Runtime> Listener<R> {
         self.port.get()
     }
 
-    pub fn new(name: &str, port: u16, serves: Serves<R>) -> Self {
+    pub fn new(name: &str, port: u16, serves: Serves<R>, share: Share) -> Self {
         Self {
             name: name.to_owned(),
             port: Cell::new(port),
             gate: Rc::default(),
+            share,
             serves: RefCell::new(serves),
             counters: ListenerCounters::default(),
         }

@@ -18,16 +18,19 @@ mod flow;
 mod idle;
 mod latch;
 mod mailbox;
+mod port;
 mod ports;
 mod ring;
 #[cfg(test)]
 mod tests;
 mod view;
+mod visits;
 
 pub use counters::TurnCounters;
 pub use idle::Idle;
 pub use mailbox::{Doorbell, MAILBOX_COMMANDS, Mailbox, Sender, Stuck, mailbox};
-pub use ports::{Exit, Port};
+pub use port::{LinkState, Port};
+pub use ports::Exit;
 pub use ring::{Errand, RING_PACKETS, RingReceiver, RingSender, ring};
 
 /// What the one who builds workers needs of the stack.
@@ -43,6 +46,7 @@ use stack::{Egress, Verdict, steer};
 use ports::Ports;
 use ring::Slot;
 use view::View;
+use visits::{RESTING_VISITS_PER_TURN, Visits};
 
 /// Commands taken in one turn: a table change is one command, so this is never short of a second's worth.
 const COMMANDS_PER_TURN: usize = 16;
@@ -52,9 +56,6 @@ const TIMERS_PER_TURN: usize = 256;
 const TRANSMITS_PER_TURN: usize = 256;
 /// Packets taken from each ring in one turn.
 const RING_PACKETS_PER_TURN: usize = 64;
-/// A queue pair that was empty this often in a row is visited only every [`IDLE_REST_TURNS`]th turn.
-const IDLE_AFTER_VISITS: u32 = 64;
-const IDLE_REST_TURNS: u32 = 16;
 
 /// What one core of a mesh node runs: its queue pairs, its stack and tasks, and the application (the proxy), which
 /// this crate knows only as the one who admits datagram sessions.
@@ -63,6 +64,7 @@ pub struct Worker<A> {
     pub core: Core,
     pub application: A,
     ports: Ports,
+    visits: Visits,
     mailbox: Mailbox<Command<A>>,
     rings: Vec<RingReceiver>,
     /// Our number, and how many workers share the flows.
@@ -113,6 +115,7 @@ impl<A: Admission> Worker<A> {
             core,
             application,
             ports: Ports::new(place.to),
+            visits: Visits::default(),
             mailbox,
             rings: place.from,
             number: place.number,
@@ -150,38 +153,38 @@ impl<A: Admission> Worker<A> {
 
     /// One burst from each queue pair that is due a visit.
     fn receive(&mut self, now: Instant) -> bool {
-        let mut any = false;
-        for port in 0..self.ports.list.len() {
-            any |= self.visit(port, now);
+        let (mut any, mut at) = (false, 0);
+        while let Some(port) = self.visits.awake(at) {
+            let found = self.visit(port, now);
+            at = self.visits.visited(at, found);
+            any |= found;
+        }
+        for _ in 0..RESTING_VISITS_PER_TURN {
+            if let Some(port) = self.visits.next_resting()
+                && self.visit(port, now)
+            {
+                self.visits.wake(port);
+                any = true;
+            }
         }
         any
     }
 
+    /// True when there were packets.
     fn visit(&mut self, port: usize, now: Instant) -> bool {
-        let it = &mut self.ports.list[port];
-        if it.rest > 0 {
-            it.rest -= 1;
-            return false;
-        }
-        it.queue.set_time(self.epoch_nanos + now.as_nanos());
-        if it.queue.receive(&mut self.received) == 0 {
-            it.idle_visits = it.idle_visits.saturating_add(1);
-            if it.idle_visits > IDLE_AFTER_VISITS {
-                it.rest = IDLE_REST_TURNS;
-            }
-            return false;
-        }
-        it.idle_visits = 0;
+        let queue = &mut self.ports.list[port].queue;
+        queue.set_time(self.epoch_nanos + now.as_nanos());
+        let received = queue.receive(&mut self.received);
         while let Some(packet) = self.received.pop() {
             self.counters.packets_received += 1;
             self.handle(port, packet, now);
         }
-        true
+        received > 0
     }
 
     fn handle(&mut self, port: usize, mut packet: Packet, now: Instant) {
         let head = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
-        let Some(interface) = self.ports.classify(port, head) else {
+        let Some(interface) = self.ports.list[port].interface_of(head) else {
             self.counters.packets_discarded += 1;
             return self.ports.discards.count(Discard::VlanUnknown);
         };
@@ -271,9 +274,7 @@ impl<A: Admission> Worker<A> {
 
     fn transmit(&mut self, now: Instant) -> bool {
         let more = self.core.poll_transmit(&mut self.ports, TRANSMITS_PER_TURN, now);
-        for port in &mut self.ports.list {
-            port.flush();
-        }
+        self.ports.flush();
         more
     }
 
@@ -282,7 +283,12 @@ impl<A: Admission> Worker<A> {
     /// Adds a queue pair; its number names it in [`Exit::ports`].
     pub fn add_port(&mut self, port: Port) -> usize {
         self.ports.list.push(port);
+        self.visits.add();
         self.ports.list.len() - 1
+    }
+
+    pub fn ports(&self) -> &[Port] {
+        &self.ports.list
     }
 
     pub fn ports_mut(&mut self) -> &mut [Port] {
@@ -291,7 +297,8 @@ impl<A: Admission> Worker<A> {
 
     pub fn set_interface(&mut self, mut config: InterfaceConfig, exit: Exit, now: Instant) {
         self.ports.set_interface(config.clone(), exit);
-        config.unfinished_receive_checksum = self.ports.offloads(config.id).unfinished_receive_checksum;
+        // A worker without a queue there is given what came in by another's.
+        config.unfinished_receive_checksum |= self.ports.offloads(config.id).unfinished_receive_checksum;
         self.core.stack().set_interface(config, now);
     }
 
@@ -304,9 +311,9 @@ impl<A: Admission> Worker<A> {
         self.core.stack().set_routes(routes);
     }
 
-    /// A device's link went up or down: its ports carry flows, or others of the bond do.
-    pub fn set_device_up(&mut self, device: usize, up: bool) {
-        self.ports.list.iter_mut().filter(|port| port.device == device).for_each(|port| port.up = up);
+    /// A device's link changed: its ports carry flows, or others of the bond do.
+    pub fn set_link(&mut self, device: usize, link: LinkState) {
+        self.ports.list.iter_mut().filter(|port| port.device == device).for_each(|port| port.link = link);
     }
 
     /// When the clock's zero was, in nanoseconds since 1970, so that captures carry the time of day.
@@ -338,14 +345,16 @@ impl<A: Admission> Worker<A> {
 
     /// A device has not taken all that is for it: the worker must come back soon, though nothing will wake it.
     pub fn is_sending(&self) -> bool {
-        self.ports.list.iter().any(|port| port.up && port.is_sending())
+        self.ports.is_sending()
     }
 
-    /// After a sleep every queue pair is due a visit.
+    /// Packets wait there: the port is due a visit.
+    pub fn wake_port(&mut self, port: usize) {
+        self.visits.wake(port);
+    }
+
+    /// Every queue pair is due a visit: after a sleep of one who does not know where packets wait.
     pub fn wake_ports(&mut self) {
-        for port in &mut self.ports.list {
-            port.rest = 0;
-            port.idle_visits = 0;
-        }
+        self.visits.wake_all();
     }
 }

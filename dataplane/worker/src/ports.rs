@@ -1,59 +1,11 @@
 //! The worker's queue pairs, the interfaces that lie on them, and the way out: how a packet finds a queue.
 
-use nic::{Burst, Capture, Frame, Packet, QueueCounters, QueuePair};
+use nic::{Frame, Packet, QueuePair};
 use stack::{Discard, Discards, Egress, Full, InterfaceConfig, InterfaceId, Offloads};
 
 use crate::flow;
+use crate::port::{LinkState, Port};
 use crate::ring::{Errand, RingSender};
-
-/// One queue pair of this worker and the packets that wait for its transmit ring.
-pub struct Port {
-    pub name: String,
-    /// The caller's number for the device that the queue pair belongs to.
-    pub device: usize,
-    pub queue: Capture<Box<dyn QueuePair>>,
-    pub outgoing: Burst,
-    /// The link is up (bond members that are down carry nothing).
-    pub up: bool,
-    /// Turns to skip before the next visit while nothing arrives.
-    pub rest: u32,
-    pub idle_visits: u32,
-}
-
-impl std::fmt::Debug for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Port").field("name", &self.name).field("up", &self.up).finish_non_exhaustive()
-    }
-}
-
-impl Port {
-    pub fn new(name: String, device: usize, queue: Box<dyn QueuePair>) -> Self {
-        Self {
-            name,
-            device,
-            queue: Capture::new(queue),
-            outgoing: Burst::new(),
-            up: true,
-            rest: 0,
-            idle_visits: 0,
-        }
-    }
-
-    /// Hands the ring what waits, and asks the device again for what it left; what the ring does not take waits on.
-    pub fn flush(&mut self) {
-        if self.is_sending() {
-            self.queue.transmit(&mut self.outgoing);
-        }
-    }
-
-    pub fn is_sending(&self) -> bool {
-        !self.outgoing.is_empty() || self.queue.is_sending()
-    }
-
-    pub fn counters(&mut self) -> QueueCounters {
-        self.queue.counters()
-    }
-}
 
 /// Where an interface's packets leave.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +27,8 @@ struct Slot {
 #[derive(Debug, Default)]
 pub struct Ports {
     pub list: Vec<Port>,
+    /// Ports with something to send, each once.
+    sending: Vec<usize>,
     interfaces: Vec<Option<Slot>>,
     /// By worker number; `None` for ourselves.
     rings: Vec<Option<RingSender>>,
@@ -87,6 +41,10 @@ impl Ports {
     }
 
     pub fn set_interface(&mut self, config: InterfaceConfig, exit: Exit) {
+        self.remove_interface(config.id);
+        for &port in &exit.ports {
+            self.list[port].lead(config.vlan, Some(config.id));
+        }
         let index = usize::from(config.id.0);
         if self.interfaces.len() <= index {
             self.interfaces.resize_with(index + 1, || None);
@@ -95,8 +53,9 @@ impl Ports {
     }
 
     pub fn remove_interface(&mut self, id: InterfaceId) {
-        if let Some(slot) = self.interfaces.get_mut(usize::from(id.0)) {
-            *slot = None;
+        let Some(slot) = self.interfaces.get_mut(usize::from(id.0)).and_then(Option::take) else { return };
+        for &port in &slot.exit.ports {
+            self.list[port].lead(slot.config.vlan, None);
         }
     }
 
@@ -104,28 +63,37 @@ impl Ports {
         self.interfaces.get(usize::from(id.0))?.as_ref()
     }
 
-    /// Which interface a packet with these first bytes, received on `port`, belongs to: the one on that port with its
-    /// VLAN tag. A tag of VLAN 0 (priority only) counts as none.
-    pub fn classify(&self, port: usize, head: &[u8]) -> Option<InterfaceId> {
-        let tag = flow::vlan_of(head);
-        self.interfaces
-            .iter()
-            .flatten()
-            .find(|slot| slot.config.vlan == tag && slot.exit.ports.contains(&port))
-            .map(|slot| slot.config.id)
-    }
-
-    /// The port of this worker that a flow leaves by: the only one, or one of those that are up, by hash.
+    /// The port of this worker that a flow leaves by: the only one, or one of those that can do best, by hash. A bond
+    /// whose members are all down or stand by has not yet chosen another: one that stands by is the better guess.
     fn choose(&self, exit: &Exit, head: &[u8]) -> Option<usize> {
         match exit.ports[..] {
             [] => None,
             [only] => Some(only),
             ref several => {
-                let up = several.iter().filter(|&&port| self.list[port].up);
-                let count = up.clone().count();
-                up.copied().nth(flow::hash(head) as usize % count.max(1))
+                let link = |port: usize| self.list[port].link;
+                let best =
+                    several.iter().map(|&port| link(port)).max().filter(|&best| best > LinkState::Down)?;
+                let usable = several.iter().filter(|&&port| link(port) == best);
+                let count = usable.clone().count();
+                usable.copied().nth(flow::hash(head) as usize % count.max(1))
             }
         }
+    }
+
+    /// Hands every ring what waits for it.
+    pub fn flush(&mut self) {
+        let list = &mut self.list;
+        self.sending.retain(|&port| {
+            let port = &mut list[port];
+            port.flush();
+            port.listed = port.is_sending();
+            port.listed
+        });
+    }
+
+    /// A device has not taken all that is for it.
+    pub fn is_sending(&self) -> bool {
+        self.sending.iter().any(|&port| self.list[port].link > LinkState::Down)
     }
 
     /// Transmits a packet in the frames that it lies in.
@@ -174,8 +142,11 @@ impl Ports {
         sent
     }
 
-    fn queue(&mut self, port: usize, packet: Packet) -> Result<(), Packet> {
-        let port = &mut self.list[port];
+    fn queue(&mut self, number: usize, packet: Packet) -> Result<(), Packet> {
+        let port = &mut self.list[number];
+        if !std::mem::replace(&mut port.listed, true) {
+            self.sending.push(number);
+        }
         if port.outgoing.is_full() {
             port.flush();
         }

@@ -13,6 +13,8 @@ use crate::{
     flow, mailbox, ring,
 };
 
+mod ports;
+
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
 const UP: InterfaceId = InterfaceId(0);
 const DOWN: InterfaceId = InterfaceId(1);

@@ -3,7 +3,8 @@
 use nic::Packet;
 use stack::Chain;
 
-/// Lends a packet's frames to the stack for one call.
+/// Lends a packet's frames to the stack for one call. The simulator has the like for its hosts: the trait is the
+/// stack's and the packet the queue pairs', and no crate knows both that worker and simulator may name.
 #[derive(Debug)]
 pub struct View<'a>(pub &'a mut Packet);
 

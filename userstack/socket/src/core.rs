@@ -8,7 +8,7 @@ use std::ops::DerefMut;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use stack::{Admission, Chain, Egress, Event, FirstDatagram, Forward, Instant, InterfaceId, Stack, Verdict};
+use stack::{Admission, Chain, Egress, FirstDatagram, Forward, Instant, InterfaceId, Stack, Verdict};
 
 use crate::ready::{Doorbell, TaskId};
 use crate::scope::{self, Scope};
@@ -157,11 +157,6 @@ impl Core {
         let of_stack = self.scope.stack.borrow().poll_timeout();
         let of_tasks = self.scope.timers.borrow().next_deadline();
         [of_stack, of_tasks].into_iter().flatten().min()
-    }
-
-    /// An event that is the worker's and not a task's: a neighbour that other workers should know.
-    pub fn poll_notice(&mut self) -> Option<Event> {
-        self.scope.next_notice()
     }
 
     /// Whether [`Core::run_tasks`] would poll a task. Ask before a sleep.

@@ -47,7 +47,7 @@ pub use self::udp::UdpSocket;
 /// What the proxy needs of the stack, which it may not name.
 pub use stack::tcp::Congestion;
 pub use stack::{
-    Admission, ConnectError, Discard, Event, FirstDatagram, FlowKey, Forward, Instant, InterfaceId,
-    ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, TcpError, TcpInfo, TcpOptions, UdpError,
-    UdpKey,
+    Admission, ConnectError, Discard, Event, FirstDatagram, FlowKey, Forward, Holding, Instant, InterfaceId,
+    ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, Share, TcpError, TcpInfo, TcpOptions,
+    UdpError, UdpKey,
 };

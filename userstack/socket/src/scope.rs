@@ -19,8 +19,6 @@ use crate::tasks::Tasks;
 use crate::timers::Timers;
 use crate::waiters::{Wait, Waiters};
 
-/// Events for the worker that are kept until it asks; more are lost, because a neighbour is also learned again.
-const NOTICES: usize = 256;
 
 /// What a core consists of, shared by its owner and the thread-local scope.
 pub(crate) struct Scope {
@@ -31,7 +29,6 @@ pub(crate) struct Scope {
     pub(crate) timers: RefCell<Timers>,
     ready: RefCell<VecDeque<TaskId>>,
     waiters: RefCell<Waiters>,
-    notices: RefCell<VecDeque<Event>>,
     now: Cell<Instant>,
     /// A `std` instant and the moment on the core's clock that it stands for.
     epoch: Cell<Option<(std::time::Instant, Instant)>>,
@@ -121,7 +118,6 @@ impl Scope {
             timers: RefCell::new(Timers::new()),
             ready: RefCell::new(VecDeque::new()),
             waiters: RefCell::new(Waiters::default()),
-            notices: RefCell::new(VecDeque::new()),
             now: Cell::new(Instant::ZERO),
             epoch: Cell::new(None),
             random: Cell::new(seed),
@@ -218,20 +214,8 @@ impl Scope {
                 Event::Acceptable(listener) => self.wake(Wait::Accept(listener)),
                 Event::DatagramReadable(socket) => self.wake(Wait::Receive(socket)),
                 Event::DatagramWritable(socket) => self.wake(Wait::Send(socket)),
-                Event::NeighbourLearned { .. } => self.keep_notice(event),
             }
         }
-    }
-
-    fn keep_notice(&self, event: Event) {
-        let mut notices = self.notices.borrow_mut();
-        if notices.len() < NOTICES {
-            notices.push_back(event);
-        }
-    }
-
-    pub(crate) fn next_notice(&self) -> Option<Event> {
-        self.notices.borrow_mut().pop_front()
     }
 
     // ---- letting go ----

@@ -11,6 +11,7 @@ pub struct Config {
     pub worker: u16,
     pub workers: u16,
     pub max_flows: usize,
+    /// Datagram sessions of all workers together; this one begins with its even part of them.
     pub max_sessions: usize,
     /// Bytes that all TCP buffers and reassembly of this worker may hold.
     pub memory_budget_bytes: usize,
@@ -24,7 +25,7 @@ impl Default for Config {
             worker: 0,
             workers: 1,
             max_flows: 1 << 20,
-            max_sessions: 1 << 16,
+            max_sessions: 1 << 18,
             memory_budget_bytes: 1 << 30,
         }
     }

@@ -1,7 +1,5 @@
 //! What the stack tells its caller.
 
-use std::net::IpAddr;
-
 use crate::tcp::{FlowKey, ListenerKey};
 use crate::udp::UdpKey;
 use crate::{Discard, InterfaceId};
@@ -30,10 +28,4 @@ pub enum Event {
     Acceptable(ListenerKey),
     DatagramReadable(UdpKey),
     DatagramWritable(UdpKey),
-    /// ARP or NDP taught a neighbour: other workers should know.
-    NeighbourLearned {
-        interface: InterfaceId,
-        address: IpAddr,
-        mac: [u8; 6],
-    },
 }

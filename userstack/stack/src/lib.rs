@@ -35,6 +35,7 @@ mod pmtu;
 mod reassembly;
 mod route;
 mod send_datagram;
+mod share;
 pub mod stack;
 pub mod steer;
 pub mod tcp;
@@ -50,6 +51,7 @@ pub use egress::{Egress, Full, Offloads};
 pub use event::{Event, Verdict};
 pub use forward::{Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionInfo, Traffic};
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
+pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};
 pub use tcp::{
     ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpInfo, TcpOptions,

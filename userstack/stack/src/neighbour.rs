@@ -61,7 +61,7 @@ struct Neighbour {
     since: Instant,
     /// When a packet last wanted it.
     used: Instant,
-    /// The kernel or another worker vouches for it: it stays when nobody answers us.
+    /// The kernel vouches for it: it stays when nobody answers us.
     told: bool,
     timer: Option<TimerId>,
     /// Frames without destination address.
@@ -106,14 +106,6 @@ pub(crate) enum Due {
     /// Nobody answers for the address: these die.
     Unresolved(Vec<Vec<u8>>),
     Nothing,
-}
-
-/// What a claim changed.
-#[derive(Debug, Default)]
-pub(crate) struct Learned {
-    /// Packets that waited for the address, to be sent now.
-    pub ready: Vec<Vec<u8>>,
-    pub changed: bool,
 }
 
 /// Packets that waited for a neighbour that had to go.
@@ -249,7 +241,7 @@ impl Neighbours {
         Ok(())
     }
 
-    /// Somebody claims that `address` is at `mac`. Only entries that exist learn, and those exist that a packet of
+    /// Somebody claims that `address` is at `mac`. Returns what waited for it. Only entries that exist learn, and those exist that a packet of
     /// ours wanted or that were told (RFC 826, the merge; RFC 4861, section 7.2.5, and 7.2.3 without creating).
     pub fn claim(
         &mut self,
@@ -258,8 +250,8 @@ impl Neighbours {
         mac: Mac,
         claim: Claim,
         now: Instant,
-    ) -> Learned {
-        let Some(&slot) = self.index.get(&(interface, bits(address))) else { return Learned::default() };
+    ) -> Vec<Vec<u8>> {
+        let Some(&slot) = self.index.get(&(interface, bits(address))) else { return Vec::new() };
         let (answer, overrides) = match claim {
             Claim::Answer { overrides } => (true, overrides),
             Claim::Notice { overrides } => (false, overrides),
@@ -267,7 +259,7 @@ impl Neighbours {
         let neighbour = &self.slots[slot as usize];
         let same = neighbour.mac == mac;
         let state = match neighbour.state {
-            State::Vacant => return Learned::default(),
+            State::Vacant => return Vec::new(),
             State::Unknown | State::Incomplete { .. } => {
                 if answer {
                     State::Reachable
@@ -278,9 +270,9 @@ impl Neighbours {
             // Doubt, but no change: the neighbour is asked when it is next used.
             State::Reachable if !same && !overrides => {
                 self.enter(slot, State::Stale, now);
-                return Learned::default();
+                return Vec::new();
             }
-            _ if !same && !overrides => return Learned::default(),
+            _ if !same && !overrides => return Vec::new(),
             _ if answer => State::Reachable,
             state if same => state,
             _ => State::Stale,
@@ -290,10 +282,10 @@ impl Neighbours {
         }
         let neighbour = &mut self.slots[slot as usize];
         neighbour.mac = mac;
-        Learned { ready: self.take_waiting(slot), changed: !same }
+        self.take_waiting(slot)
     }
 
-    /// The kernel or another worker knows the address. Returns what waited for it, and what [`Neighbours::slot`] says.
+    /// The kernel knows the address. Returns what waited for it, and what [`Neighbours::slot`] says.
     pub fn tell(
         &mut self,
         interface: InterfaceId,
@@ -309,7 +301,7 @@ impl Neighbours {
         (self.take_waiting(slot), evicted)
     }
 
-    /// The kernel or another worker no longer knows the address: it must be asked for again. What waits goes on
+    /// The kernel no longer knows the address: it must be asked for again. What waits goes on
     /// waiting.
     pub fn forget(&mut self, interface: InterfaceId, address: IpAddr, now: Instant) {
         let Some(&slot) = self.index.get(&(interface, bits(address))) else { return };
@@ -382,7 +374,7 @@ mod tests {
         table.want(slot, at(seconds))
     }
 
-    fn answered(table: &mut Neighbours, mac: Mac, seconds: f64) -> Learned {
+    fn answered(table: &mut Neighbours, mac: Mac, seconds: f64) -> Vec<Vec<u8>> {
         table.claim(LINK, host(1), mac, Claim::Answer { overrides: true }, at(seconds))
     }
 
@@ -410,15 +402,14 @@ mod tests {
             table.wait(slot, vec![number]).unwrap();
         }
         assert_eq!(table.wait(slot, vec![9]), Err(vec![9]));
-        let learned = answered(&mut table, A, 0.1);
-        assert_eq!((learned.ready.len(), learned.changed), (MAX_WAITING, true));
+        assert_eq!(answered(&mut table, A, 0.1).len(), MAX_WAITING);
         assert_eq!(table.want(slot, at(0.2)), Wanted { mac: Some(A), solicit: None });
     }
 
     #[test]
     fn nobody_is_learned_who_was_not_asked_for() {
         let mut table = table();
-        assert!(!answered(&mut table, A, 0.0).changed);
+        answered(&mut table, A, 0.0);
         assert_eq!(wanted(&mut table, 1, 0.1).mac, None);
     }
 
@@ -456,7 +447,7 @@ mod tests {
         wanted(&mut table, 1, 0.0);
         answered(&mut table, A, 0.1);
         let notice = Claim::Notice { overrides: true };
-        assert!(table.claim(LINK, host(1), B, notice, at(5.0)).changed);
+        table.claim(LINK, host(1), B, notice, at(5.0));
         let probe = wanted(&mut table, 1, 5.1);
         assert_eq!((probe.mac, probe.solicit.unwrap().to), (Some(B), Some(B)), "used, and confirmed");
     }
@@ -467,7 +458,7 @@ mod tests {
         wanted(&mut table, 1, 0.0);
         answered(&mut table, A, 0.1);
         let doubt = Claim::Answer { overrides: false };
-        assert!(!table.claim(LINK, host(1), B, doubt, at(1.0)).changed);
+        table.claim(LINK, host(1), B, doubt, at(1.0));
         let probe = wanted(&mut table, 1, 1.1);
         assert_eq!((probe.mac, probe.solicit.unwrap().to), (Some(A), Some(A)));
     }

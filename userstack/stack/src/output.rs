@@ -3,7 +3,6 @@
 //! Everything of the stack that sends goes through here; TCP by [`Sink`], which writes straight into the egress, the
 //! others by the outbox.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::Sum;
@@ -23,8 +22,6 @@ use crate::{
     Discard, Discards, Egress, Instant, InterfaceConfig, InterfaceId, Prefix, Route, ipv4, ipv6, steer,
 };
 
-/// News of neighbours that the caller has not taken yet; older ones are dropped, since all can be asked for again.
-const MAX_NEWS: usize = 256;
 /// Longest TCP header (RFC 9293, section 3.1: a data offset of 15 words).
 const MAX_TCP_HEADER_BYTES: usize = 60;
 
@@ -38,7 +35,6 @@ pub(crate) struct Output {
     /// Packets that died after they were made or taken.
     pub late: Discards,
     routes: Routes,
-    news: VecDeque<(InterfaceId, IpAddr, Mac)>,
     /// Changes whenever a path that was resolved may no longer hold. Zero is never current.
     generation: u32,
     identification: u32,
@@ -74,7 +70,6 @@ impl Output {
             outbox: Outbox::default(),
             late: Discards::default(),
             routes: Routes::new(key(4)),
-            news: VecDeque::new(),
             generation: 1,
             identification: u32::from_le_bytes([secret[0], secret[1], secret[2], secret[3]]),
         }
@@ -123,14 +118,8 @@ impl Output {
 
     /// Somebody on the link says where `address` is.
     pub fn claim(&mut self, interface: InterfaceId, address: IpAddr, mac: Mac, claim: Claim, now: Instant) {
-        let learned = self.neighbours.claim(interface, address, mac, claim, now);
-        if learned.changed {
-            if self.news.len() == MAX_NEWS {
-                self.news.pop_front();
-            }
-            self.news.push_back((interface, address, mac));
-        }
-        self.send_waiting(interface, mac, learned.ready);
+        let ready = self.neighbours.claim(interface, address, mac, claim, now);
+        self.send_waiting(interface, mac, ready);
     }
 
     fn send_waiting(&mut self, interface: InterfaceId, mac: Mac, frames: Vec<Vec<u8>>) {
@@ -138,10 +127,6 @@ impl Output {
             frame[..6].copy_from_slice(&mac);
             self.queue(interface, frame);
         }
-    }
-
-    pub fn poll_news(&mut self) -> Option<(InterfaceId, IpAddr, Mac)> {
-        self.news.pop_front()
     }
 
     /// Fires neighbours' timers while there is work to spend.

@@ -17,7 +17,8 @@ use crate::tcp::{
 };
 use crate::udp::{Sockets, UdpError, UdpKey};
 use crate::{
-    Config, Discard, Discards, Egress, Event, Instant, InterfaceConfig, InterfaceId, Route, hash::Key, steer,
+    Config, Discard, Discards, Egress, Event, Holding, Instant, InterfaceConfig, InterfaceId, Route, Share,
+    hash::Key, steer,
 };
 
 /// ICMP errors sent (Linux: icmp_msgs_per_sec 1000, icmp_msgs_burst 50).
@@ -65,11 +66,12 @@ impl Stack {
             max_flows: config.max_flows,
             memory_budget_bytes: config.memory_budget_bytes - reassembly_bytes,
         };
+        let sessions = Share::even(config.max_sessions, config.worker, config.workers);
         Self {
             output: Output::new(&config.secret, now),
             tcp: Tcp::new(tcp, now),
             sockets: Sockets::new(Key::new(&config.secret, 5)),
-            sessions: Sessions::new(Key::new(&config.secret, 6), config.max_sessions, now),
+            sessions: Sessions::new(Key::new(&config.secret, 6), sessions, now),
             reassembly: Reassembly::new(Key::new(&config.secret, 7), reassembly_bytes, now),
             steered: VecDeque::new(),
             discards: Discards::default(),
@@ -96,7 +98,7 @@ impl Stack {
         self.output.set_routes(routes);
     }
 
-    /// A neighbour that the kernel or another worker knows. `None`: forget it.
+    /// A neighbour that the kernel knows. `None`: forget it.
     pub fn set_neighbour(
         &mut self,
         interface: InterfaceId,
@@ -181,8 +183,7 @@ impl Stack {
         {
             return Some(Event::DatagramWritable(socket));
         }
-        let (interface, address, mac) = self.output.poll_news()?;
-        Some(Event::NeighbourLearned { interface, address, mac })
+        None
     }
 
     /// Received packets that died, by reason. Together with the other verdicts they add up to all that was received.
@@ -211,6 +212,16 @@ impl Stack {
     /// The next session that has ended, with its last counters. A bounded number waits to be read.
     pub fn poll_ended_session(&mut self) -> Option<SessionInfo> {
         self.sessions.poll_ended()
+    }
+
+    /// How the sessions stand to this worker's part of [`Config::max_sessions`].
+    pub fn session_share(&self) -> Holding {
+        self.sessions.share.holding(self.sessions.len())
+    }
+
+    /// Sets that part, but to no less than there are sessions: what it has become.
+    pub fn grant_sessions(&mut self, granted: usize) -> Holding {
+        self.sessions.share.grant(granted, self.sessions.len())
     }
 
     // ---- TCP, for the socket crate ----

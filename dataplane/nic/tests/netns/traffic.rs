@@ -140,7 +140,7 @@ fn wireshark_reads_what_a_capture_wrote() {
     let (writer, reader) = capture_channel(64);
     pair.set_time(1_700_000_000_123_456_789);
     let filter = CaptureFilter { address: Some(OURS.into()), port: Some(7) };
-    let target = CaptureTarget { writer, interface: 0, own_file: Some("n0".to_string()) };
+    let target = CaptureTarget { writer: Box::new(writer), interface: 0, own_file: Some("n0".to_string()) };
     pair.start(filter, CaptureLimits::default(), target);
 
     let peer = peer_socket(&lab);

@@ -9,7 +9,7 @@ use super::{SessionInfo, Traffic};
 use crate::hash::{Key, Map, bits};
 use crate::tcp::boundary::Path;
 use crate::wheel::{TimerId, Wheel};
-use crate::{Instant, InterfaceId, Rewrite, checksum::Sum};
+use crate::{Instant, InterfaceId, Rewrite, Share, checksum::Sum};
 
 /// Ended sessions that wait to be read; the oldest are lost first.
 const MAX_ENDED: usize = 1024;
@@ -163,20 +163,20 @@ pub(crate) struct Sessions {
     index: Map<Tuple, (u32, Direction)>,
     timers: Wheel<u32>,
     ended: VecDeque<SessionInfo>,
-    max_sessions: usize,
+    pub share: Share,
     /// Sessions judged under an older one are judged again.
     pub version: u64,
 }
 
 impl Sessions {
-    pub fn new(key: Key, max_sessions: usize, now: Instant) -> Self {
+    pub fn new(key: Key, share: Share, now: Instant) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             index: Map::with_hasher(key),
             timers: Wheel::new(now),
             ended: VecDeque::new(),
-            max_sessions,
+            share,
             version: 0,
         }
     }
@@ -190,8 +190,12 @@ impl Sessions {
         self.slots[slot as usize].as_mut().expect("the index names occupied slots only")
     }
 
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub fn is_full(&self) -> bool {
-        self.slots.len() - self.free.len() >= self.max_sessions
+        !self.share.admits(self.len())
     }
 
     /// Adds a session; the caller has checked that there is room and that neither direction is taken.
