@@ -226,6 +226,7 @@ fn translate_response(
     let mut seen = Seen::in_fields(&head.headers);
     let hop = message::strip_hop(&mut head.headers, &mut seen);
     edit_response(&mut head.headers, filters);
+    message::settle_length(&mut head.headers);
     // hyper's server writes HTTP/1.1 or what the client speaks, never what the backend spoke.
     head.version = if from.version == Version::HTTP_2 { Version::HTTP_2 } else { Version::HTTP_11 };
     debug_assert!(!head.headers.contains_key(header::TRANSFER_ENCODING) || from.method_is_head);
