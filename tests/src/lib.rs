@@ -1,11 +1,12 @@
 //! What Ringway's tests stand on: network namespaces and programs that are always cleared away, the lab's network, a
-//! mesh that runs in it, and the checks of `scripts/tidy`.
+//! mesh that runs in it, the runner of fuzz targets, and the checks of `scripts/tidy`.
 //!
 //! Tests that need root say so and pass without looking when they are not root; `scripts/test` runs as root. Traffic
 //! stays inside namespaces that the test made itself.
 #![forbid(unsafe_code)]
 
 pub mod cleanup;
+pub mod fuzz;
 pub mod lab;
 pub mod mesh;
 pub mod namespace;

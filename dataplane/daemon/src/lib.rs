@@ -16,6 +16,8 @@ mod attach;
 mod capture;
 pub mod config;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod housekeeping;
 mod interfaces;
 mod metrics;

@@ -32,10 +32,9 @@ fn path(state: &Path) -> PathBuf {
 
 /// Replaces the saved table; a crash leaves the old or the new one, never a part.
 pub fn save(state: &Path, table: &Table) -> io::Result<()> {
-    let saved = Saved { format: FORMAT, table: table.clone() };
     let fresh = state.join("table.json.new");
     let mut file = std::fs::File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec(&saved)?)?;
+    file.write_all(&encode(table)?)?;
     file.sync_all()?;
     std::fs::rename(fresh, path(state))
 }
@@ -48,17 +47,26 @@ pub fn load(state: &Path) -> Result<Option<Table>, LoadError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(LoadError::Read { path, source }),
     };
+    decode(&bytes, &path).map(Some)
+}
+
+pub(crate) fn encode(table: &Table) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&Saved { format: FORMAT, table: table.clone() })?)
+}
+
+/// `path` is named in what is refused.
+pub(crate) fn decode(bytes: &[u8], path: &Path) -> Result<Table, LoadError> {
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
-    let parse = |source| LoadError::Parse { path: path.clone(), source };
-    let Format { format } = serde_json::from_slice(&bytes).map_err(parse)?;
+    let parse = |source| LoadError::Parse { path: path.to_owned(), source };
+    let Format { format } = serde_json::from_slice(bytes).map_err(parse)?;
     if format != FORMAT {
-        return Err(LoadError::Format { path, found: format });
+        return Err(LoadError::Format { path: path.to_owned(), found: format });
     }
-    let saved: Saved = serde_json::from_slice(&bytes).map_err(parse)?;
-    Ok(Some(saved.table))
+    let saved: Saved = serde_json::from_slice(bytes).map_err(parse)?;
+    Ok(saved.table)
 }
 
 #[cfg(test)]

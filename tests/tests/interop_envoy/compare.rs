@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::generate::Request;
 use crate::wire::{Answer, Fields};
 
@@ -20,20 +22,32 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A difference that stays, by the name of its section in `docs/envoy-differences.md`.
+/// What a difference is judged by.
+#[derive(Copy, Clone, Debug)]
+pub struct Case<'a> {
+    pub request: &'a Request,
+    /// The rule that answered; null where none did.
+    pub rule: &'a Value,
+}
+
+/// A difference that stays, by the name of its section in `docs/envoy-differences.md`. Those of requests that are read
+/// in two ways are in `readings`.
 #[derive(Debug)]
 pub struct Known {
     pub name: &'static str,
-    pub explains: fn(&Request, &Difference) -> bool,
+    explains: fn(Case<'_>, &Difference) -> bool,
 }
 
-pub const KNOWN: [Known; 5] = [
+const KNOWN: [Known; 3] = [
     Known { name: "lists-of-values", explains: |_, found| lists_alone_differ(found) },
     Known { name: "host-of-redirects", explains: hosts_alone_differ },
-    Known { name: "escapes-in-queries", explains: |request, _| has_escape_in_query(request) },
-    Known { name: "repeated-fields", explains: |request, _| repeats_a_matched_field(request) },
-    Known { name: "answers-to-faults", explains: |_, found| found.about == FIELDS_OF_A_FAULT },
+    Known { name: "answers-to-faults", explains: edits_of_a_fault_alone_differ },
 ];
+
+/// Which known difference this is.
+pub fn name_of(case: Case<'_>, difference: &Difference) -> Option<&'static str> {
+    KNOWN.iter().find(|known| (known.explains)(case, difference)).map(|known| known.name)
+}
 
 const FIELDS_OF_A_FAULT: &str = "response fields of a fault";
 
@@ -50,8 +64,8 @@ fn lists_alone_differ(found: &Difference) -> bool {
     found.about == "request fields" && joined(&found.ringway) == joined(&found.envoy)
 }
 
-/// Envoy redirects to the host as the client wrote it, with its port.
-fn hosts_alone_differ(request: &Request, found: &Difference) -> bool {
+/// Envoy redirects to the host as the client wrote it, with its port; Ringway to the port that the Gateway API says.
+fn hosts_alone_differ(case: Case<'_>, found: &Difference) -> bool {
     let parts = |location: &str| {
         let (scheme, rest) = location.split_once("://")?;
         let (authority, path) = rest.split_once('/')?;
@@ -60,20 +74,42 @@ fn hosts_alone_differ(request: &Request, found: &Difference) -> bool {
         Some([scheme, host, path, port].map(str::to_owned))
     };
     let (Some(ringway), Some(envoy)) = (parts(&found.ringway), parts(&found.envoy)) else { return false };
-    let asked = request.fields.iter().find(|(name, _)| *name == "host").map_or("", |(_, value)| value);
+    let asked = case.request.fields.iter().find(|(name, _)| *name == "host").map_or("", |(_, value)| value);
     let asked_port = asked.split_once(':').map_or("", |(_, port)| port);
     found.about == "location"
         && ringway[..3] == envoy[..3]
-        && (ringway[3] == envoy[3] || envoy[3] == asked_port)
+        && ringway[3] == right_port(case)
+        && (envoy[3] == ringway[3] || envoy[3] == asked_port)
 }
 
-fn has_escape_in_query(request: &Request) -> bool {
-    request.target.split_once('?').is_some_and(|(_, query)| query.contains('%'))
+/// Gateway API, `HTTPRequestRedirectFilter.port`: as it is written, empty where the scheme says it.
+fn right_port(case: Case<'_>) -> String {
+    let redirect = &filter(case.rule, "RequestRedirect")["requestRedirect"];
+    let scheme = redirect["scheme"].as_str();
+    let own = if scheme == Some("https") { 443 } else { 80 };
+    let default = if scheme.is_some() { own } else { u64::from(case.request.port) };
+    let port = redirect["port"].as_u64().unwrap_or(default);
+    if port == own { String::new() } else { port.to_string() }
 }
 
-/// The one field by which rules match and which a request may have twice.
-fn repeats_a_matched_field(request: &Request) -> bool {
-    request.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-v")).count() > 1
+/// Where no backend has a weight, Envoy's answer has what the rule's edit adds to nothing, and Ringway's nothing.
+fn edits_of_a_fault_alone_differ(case: Case<'_>, found: &Difference) -> bool {
+    let backends = case.rule["backendRefs"].as_array().map_or(&[][..], Vec::as_slice);
+    let edit = &filter(case.rule, "ResponseHeaderModifier")["responseHeaderModifier"];
+    let lists = ["set", "add"].iter().filter_map(|kind| edit[kind].as_array()).flatten();
+    let added: Fields = lists
+        .filter_map(|field| Some((field["name"].as_str()?.to_lowercase(), field["value"].as_str()?.into())))
+        .collect();
+    found.about == FIELDS_OF_A_FAULT
+        && !backends.is_empty()
+        && backends.iter().all(|backend| backend["weight"] == 0)
+        && found.ringway.is_empty()
+        && found.envoy == text(&added)
+}
+
+fn filter<'a>(rule: &'a Value, kind: &str) -> &'a Value {
+    let filters = rule["filters"].as_array().map_or(&[][..], Vec::as_slice);
+    filters.iter().find(|filter| filter["type"] == kind).unwrap_or(&Value::Null)
 }
 
 /// What Ringway says of its own faults.

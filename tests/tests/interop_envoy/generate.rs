@@ -68,7 +68,7 @@ const PATHS: [&str; 24] = [
     "/", "/a", "/a/", "/ab", "/a/b", "/a/b/", "/a/bc", "/a/b/c", "/b", "/b/", "/b/c", "/a/12", "/a/12/3",
     "/v1.0", "/v1x0", "/v1.0/x", "/A", "//a", "/a//b", "/a%20b", "/a%20b/c", "/a%2Fb", "/a;p=1", "/c",
 ];
-const QUERIES: [&str; 13] = [
+const QUERIES: [&str; 15] = [
     "",
     "",
     "",
@@ -77,6 +77,8 @@ const QUERIES: [&str; 13] = [
     "?r=x&q=1&q=2",
     "?q=a%20b",
     "?q=a+b",
+    "?q=%79es",
+    "?r=x&q=%31",
     "?Q=1",
     "?q",
     "?",
@@ -272,13 +274,13 @@ pub struct Request {
     pub port: u16,
     pub method: &'static str,
     pub target: String,
-    pub fields: Vec<(&'static str, &'static str)>,
+    pub fields: Vec<(&'static str, String)>,
     pub body: &'static str,
 }
 
 pub fn request(random: &mut Random) -> Request {
     let method = if random.percent(60) { "GET" } else { random.pick(&METHODS) };
-    let mut fields = vec![("host", random.pick(&REQUEST_HOSTS))];
+    let mut fields = vec![("host", random.pick(&REQUEST_HOSTS).to_owned())];
     let sometimes: [(&str, &[&str]); 12] = [
         ("x-tester", &["yes", "no", "1", ""]),
         ("X-V", &["1", "2", "1,2"]),
@@ -295,7 +297,7 @@ pub fn request(random: &mut Random) -> Request {
     ];
     for (name, values) in sometimes {
         if random.percent(20) {
-            fields.push((name, random.pick(values)));
+            fields.push((name, random.pick(values).to_owned()));
         }
     }
     let has = |wanted| fields.iter().any(|(name, _)| *name == wanted);
@@ -305,10 +307,10 @@ pub fn request(random: &mut Random) -> Request {
         (false, true) => "close, x-hop",
         (false, false) => "close",
     };
-    fields.push(("connection", connection));
+    fields.push(("connection", connection.to_owned()));
     let body = if ["POST", "PUT", "PATCH"].contains(&method) { random.pick(&["", "body"]) } else { "" };
     if !body.is_empty() {
-        fields.push(("content-length", "4"));
+        fields.push(("content-length", "4".to_owned()));
     }
     let target = format!("{}{}", random.pick(&PATHS), random.pick(&QUERIES));
     Request { port: random.pick(&PORTS), method, target, fields, body }

@@ -155,7 +155,10 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(mut holds: impl FnMut(
     .expect("it holds in the end")
 }
 
-pub const WEB: &str = r#"
+/// What every configuration here begins with: a class, and the node that serves.
+macro_rules! ground {
+    () => {
+        r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: { name: ringway }
@@ -166,6 +169,15 @@ kind: Node
 metadata: { name: node-1 }
 spec: { addresses: [10.77.0.80] }
 ---
+"#
+    };
+}
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub(crate) use ground;
+
+pub const WEB: &str = concat!(
+    ground!(),
+    r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: { name: demo }
@@ -197,4 +209,5 @@ metadata: { name: web }
 spec:
   parentRefs: [{ name: demo, sectionName: http }]
   rules: [{ backendRefs: [{ name: web, port: 80 }] }]
-"#;
+"#
+);

@@ -1,21 +1,15 @@
 //! Packets of many frames, in both directions.
 
-use nic::{Burst, Packet, Pools, QueuePair, UmemSet, XdpMode};
+use nic::{Burst, Packet, Pools, QueuePair, XdpMode};
 
-use super::lab::{Lab, OURS, ask, eventually, is_root, owned, peer_socket};
-use super::node::{CHUNKS, Node, checksum, echo_udp, open_one};
+use super::lab::{Lab, OURS, ask, eventually, peer_socket};
+use super::node::{Node, checksum, echo_udp, open_ours};
 
 #[test]
 fn large_packets_come_back_whole() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(65_535);
-    lab.node.enter();
-    let opened =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let Some(lab) = Lab::entered(65_535) else { return };
+    let opened = open_ours(&lab, XdpMode::Auto);
     assert!(opened.report.queues[0].multi_buffer);
-    lab.tell_peer(opened.report.mac);
     let (node, _redirect) = Node::start(opened, echo_udp);
     let peer = peer_socket(&lab);
     // 65,507 is the longest UDP payload of IPv4; 3,798 fills the first frame to the last byte.
@@ -57,14 +51,8 @@ fn accept(syn: &Packet) -> Packet {
 
 #[test]
 fn a_neighbours_merged_tcp_segments_arrive_as_one_packet() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(3_000);
-    lab.node.enter();
-    let mut opened =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    lab.tell_peer(opened.report.mac);
+    let Some(lab) = Lab::entered(3_000) else { return };
+    let mut opened = open_ours(&lab, XdpMode::Auto);
     let mut pools = Pools::new();
     let mut pair = pools.start(opened.queues.remove(0)).expect("the region is free");
     assert!(pair.offloads().unfinished_receive_checksum);

@@ -5,7 +5,7 @@ use nic::{
     XskQueuePair,
 };
 
-use super::lab::{Lab, OURS, eventually, is_root, owned, peer_socket};
+use super::lab::{Lab, OURS, eventually, owned, peer_socket};
 use super::node::open_one;
 
 /// The least that a queue takes to its fill ring.
@@ -13,7 +13,6 @@ const FEW_CHUNKS: u32 = 64;
 
 /// A pair with little memory, and the program's handle that keeps it attached.
 fn poor_pair(lab: &Lab) -> (XskQueuePair, bpf::Redirect) {
-    lab.node.enter();
     let mut opened =
         open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(FEW_CHUNKS)]).expect("a veth opens");
     lab.tell_peer(opened.report.mac);
@@ -36,10 +35,7 @@ fn heap_packet(bytes: usize) -> Packet {
 
 #[test]
 fn without_memory_packets_are_counted_as_nic_rx_dropped_and_nic_fill_ring_empty() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let (mut pair, _redirect) = poor_pair(&lab);
     let peer = peer_socket(&lab);
     let mut hoard = Burst::new();
@@ -64,10 +60,7 @@ fn without_memory_packets_are_counted_as_nic_rx_dropped_and_nic_fill_ring_empty(
 
 #[test]
 fn a_copy_without_a_free_frame_is_counted_as_nic_tx_no_frame() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let (mut pair, _redirect) = poor_pair(&lab);
     // All chunks wait on the fill ring.
     assert!(pair.frame().is_none());
@@ -77,10 +70,7 @@ fn a_copy_without_a_free_frame_is_counted_as_nic_tx_no_frame() {
 
 #[test]
 fn packets_that_no_ring_can_take_are_counted_as_nic_tx_invalid() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let (mut pair, _redirect) = poor_pair(&lab);
     assert_eq!(transmit(&mut pair, Packet::new(Frame::heap(60))).nic_tx_invalid, 1);
     assert_eq!(pair.offloads().max_packet_bytes, MAX_FRAMES * FRAME_BYTES);

@@ -4,7 +4,7 @@ use bpf::{AttachError, Link};
 use nic::{ModeGot, OpenError, Pools, StartError, UmemSet, XdpMode};
 use xsk::{BindError, CopyMode, OtherRegion, Region, Socket};
 
-use super::lab::{Lab, is_root};
+use super::lab::Lab;
 use super::node::{CHUNKS, open_one, reopen_one};
 
 fn open(interface: &str, mode: XdpMode) -> Result<nic::Opened, OpenError> {
@@ -22,11 +22,7 @@ fn an_interface_that_is_not_there_is_named() {
 
 #[test]
 fn somebody_elses_program_is_left_alone_and_its_id_is_named() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let held = open("n0", XdpMode::Auto).expect("a veth opens");
     let id = Link::by_name("n0").expect("the veth is there").xdp_program.expect("a program is attached");
     let error = open("n0", XdpMode::Auto).expect_err("one program is enough");
@@ -42,11 +38,7 @@ fn somebody_elses_program_is_left_alone_and_its_id_is_named() {
 
 #[test]
 fn a_queue_that_another_socket_holds_is_named() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let index = Link::by_name("n0").expect("the veth is there").index;
     let region = Region::new(64).expect("a small region");
     let held = Socket::bind(&region, index, 0, CopyMode::Copy).expect("the queue is free");
@@ -58,11 +50,7 @@ fn a_queue_that_another_socket_holds_is_named() {
 
 #[test]
 fn a_queue_that_the_interface_does_not_have_is_named() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let index = Link::by_name("n0").expect("the veth is there").index;
     let region = Region::new(64).expect("a small region");
     let error = Socket::bind(&region, index, 9, CopyMode::Copy).expect_err("a veth has one queue");
@@ -71,11 +59,7 @@ fn a_queue_that_the_interface_does_not_have_is_named() {
 
 #[test]
 fn zero_copy_on_a_veth_is_refused_when_asked_for_by_name() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let error = open("n0", XdpMode::ZeroCopy).expect_err("a veth has none");
     assert!(
         matches!(&error, OpenError::Bind { source: BindError::NoZeroCopy { queue: 0, .. }, .. }),
@@ -88,11 +72,7 @@ fn zero_copy_on_a_veth_is_refused_when_asked_for_by_name() {
 /// Loopback has neither zero-copy nor native XDP.
 #[test]
 fn auto_falls_back_and_says_why() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let error = open("lo", XdpMode::Native).expect_err("loopback has no native XDP");
     assert!(
         matches!(&error, OpenError::Attach { source: AttachError::UnsupportedMode { .. }, .. }),
@@ -107,11 +87,7 @@ fn auto_falls_back_and_says_why() {
 
 #[test]
 fn without_privilege_the_missing_capability_is_named() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     // Capabilities are a thread's own, and this one ends with the test.
     let none = rustix::thread::CapabilitySet::empty();
     let sets = rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -133,12 +109,8 @@ fn a_worker_that_does_not_exist_is_named() {
 
 #[test]
 fn memory_belongs_to_the_worker_that_started_first() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     lab.add_far(1_500);
-    lab.node.enter();
     let mut umems = [UmemSet::new(CHUNKS)];
     let mut near = open_one("n0", XdpMode::Auto, &[], &mut umems).expect("a veth opens");
     let mut far = open_one("n1", XdpMode::Auto, &[], &mut umems).expect("a veth opens");
@@ -150,11 +122,7 @@ fn memory_belongs_to_the_worker_that_started_first() {
 
 #[test]
 fn a_socket_of_other_memory_is_not_started() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let index = Link::by_name("n0").expect("the veth is there").index;
     let (region, other) = (Region::new(64).expect("small"), Region::new(64).expect("small"));
     let socket = Socket::bind(&region, index, 0, CopyMode::Copy).expect("the queue is free");

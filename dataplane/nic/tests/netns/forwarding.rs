@@ -22,12 +22,8 @@ fn redirect_to(mut packet: Packet, mac: [u8; 6]) -> Option<Packet> {
 
 #[test]
 fn forwarding_between_two_veths_copies_nothing() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(65_535);
+    let Some(lab) = Lab::entered(65_535) else { return };
     let far_mac = lab.add_far(65_535);
-    lab.node.enter();
     let mut umems = [UmemSet::new(CHUNKS)];
     let mut near = open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut umems).expect("a veth opens");
     let mut far =
@@ -64,12 +60,8 @@ fn forwarding_between_two_veths_copies_nothing() {
 /// libxdp would keep the first socket of shared memory open, and its queue busy, until the last one closed.
 #[test]
 fn an_interface_can_leave_and_come_back_while_others_share_its_memory() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     lab.add_far(1_500);
-    lab.node.enter();
     let mut umems = [UmemSet::new(CHUNKS)];
     let mut pools = Pools::new();
     let mut near = open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut umems).expect("a veth opens");

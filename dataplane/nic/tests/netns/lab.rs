@@ -79,8 +79,11 @@ pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 9);
 pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 9, 1, 9);
 
 impl Lab {
-    pub fn new(mtu: u32) -> Self {
-        Self::with_queues(mtu, 1)
+    /// A lab, with the calling thread in its node; none, with a word to the reader, without root.
+    pub fn entered(mtu: u32) -> Option<Self> {
+        let lab = is_root().then(|| Self::with_queues(mtu, 1))?;
+        lab.node.enter();
+        Some(lab)
     }
 
     /// With as many receive and transmit queues at each end.

@@ -11,7 +11,7 @@ use nic::{
     XdpMode,
 };
 
-use super::lab::eventually;
+use super::lab::{Lab, OURS, eventually, owned};
 
 /// Chunks of a test's worker.
 pub const CHUNKS: u32 = 8_192;
@@ -36,7 +36,14 @@ pub fn open_one(
     Ok(opened)
 }
 
-/// The same for an interface that was just let go of. A process that another test starts at that moment holds every
+/// The lab's n0 for our address, where the peer is told to find it.
+pub fn open_ours(lab: &Lab, mode: XdpMode) -> Opened {
+    let opened = open_one("n0", mode, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    lab.tell_peer(opened.report.mac);
+    opened
+}
+
+/// The same as [`open_one`] for an interface that was just let go of. A process that another test starts at that moment holds every
 /// descriptor of this one until it runs its own program.
 pub fn reopen_one(interface: &str, owned: &[OwnedPrefix], umems: &mut [UmemSet]) -> Opened {
     let mut opened = None;
@@ -116,6 +123,18 @@ pub fn echo_udp(mut packet: Packet) -> Option<Packet> {
     }
     head[40..42].fill(0);
     Some(packet)
+}
+
+/// Sends back what has arrived; false: nothing that could be.
+pub fn echo_arrived(pair: &mut dyn QueuePair) -> bool {
+    let (mut burst, mut answers) = (Burst::new(), Burst::new());
+    pair.receive(&mut burst);
+    std::iter::from_fn(|| burst.pop())
+        .filter_map(echo_udp)
+        .for_each(|packet| answers.push(packet).expect("no more answers than packets"));
+    let any = !answers.is_empty();
+    pair.transmit(&mut answers);
+    any
 }
 
 /// RFC 1071 over `bytes`, going on from `sum`.

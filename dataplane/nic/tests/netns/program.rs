@@ -9,17 +9,13 @@ use bpf::{
 };
 use nic::{Pools, UmemSet, XdpMode};
 
-use super::lab::{KERNEL, Lab, OURS, PATIENCE, Running, ask, eventually, is_root, owned, peer_socket};
+use super::lab::{KERNEL, Lab, OURS, PATIENCE, Running, ask, eventually, owned, peer_socket};
 use super::node::{CHUNKS, Node, echo_udp, open_one};
 use super::wire::{Wire, arp, ipv4, ipv6, neighbour_advertisement, neighbour_solicitation, tagged};
 
 #[test]
 fn a_closed_socket_gives_the_kernel_its_traffic_back() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     // The kernel's own address is claimed, so that both can be seen to answer.
     let opened =
         open_one("n0", XdpMode::Auto, &[owned(KERNEL)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
@@ -51,16 +47,12 @@ fn holds_n0_until_it_is_killed() {
 
 #[test]
 fn sigkill_takes_the_program_off_and_the_kernel_answers() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let test = std::env::current_exe().expect("a test knows its file");
     let test = test.to_str().expect("the file's name is text");
     let name = "netns::program::holds_n0_until_it_is_killed";
     let child = lab.node.exec(&[test, "--exact", name, "--ignored"]).spawn().expect("the test starts itself");
     let mut child = Running(child);
-    lab.node.enter();
     let attached = || Link::by_name("n0").expect("the veth is there").xdp_program.is_some();
     eventually("the program is attached", attached);
     let kernel = UdpSocket::bind((KERNEL, 7)).expect("the kernel has its address");
@@ -84,10 +76,7 @@ fn sigkill_takes_the_program_off_and_the_kernel_answers() {
 /// Every frame gets the verdict it should, and there are as many verdicts as frames.
 #[test]
 fn the_program_takes_what_is_owned_and_nothing_else() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let mut wire = Wire::open(&lab);
     lab.node.enter();
     let link = Link::by_name("n0").expect("the veth is there");
@@ -166,10 +155,7 @@ fn expect_verdicts(redirect: &Redirect, wire: &mut Wire, frames: &[(Verdict, Vec
 /// `outbound: deny` stops what the kernel would forward, and only that.
 #[test]
 fn a_workload_reaches_nothing_but_the_mesh_where_outbound_is_denied() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let mut wire = Wire::open(&lab);
     lab.node.enter();
     let mut opened = open_one("n0", XdpMode::Auto, &[], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
@@ -202,11 +188,7 @@ fn attach_native(link: &Link, buffers: Buffers) -> Result<Redirect, AttachError>
 
 #[test]
 fn a_veth_whose_packets_do_not_fit_one_buffer_refuses_a_program_for_one_by_name() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(9_000);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(9_000) else { return };
     let link = Link::by_name("n0").expect("the veth is there");
     let error = attach_native(&link, Buffers::One).expect_err("9,000 bytes do not fit a page");
     assert!(matches!(&error, AttachError::MtuTooLarge { interface, .. } if interface == "n0"), "{error}");
@@ -215,10 +197,7 @@ fn a_veth_whose_packets_do_not_fit_one_buffer_refuses_a_program_for_one_by_name(
 
 #[test]
 fn owned_prefixes_change_while_the_program_runs() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
+    let Some(lab) = Lab::entered(1_500) else { return };
     let mut wire = Wire::open(&lab);
     lab.node.enter();
     let link = Link::by_name("n0").expect("the veth is there");

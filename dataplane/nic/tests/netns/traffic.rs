@@ -5,24 +5,18 @@ use std::process::Command;
 
 use nic::{
     Burst, Capture, CaptureFilter, CaptureLimits, CaptureTarget, ModeGot, Pools, QueuePair, TapQueuePair,
-    UmemSet, XdpMode, capture_channel,
+    XdpMode, capture_channel,
 };
 
-use super::lab::{KERNEL, Lab, OURS, PATIENCE, ask, eventually, is_root, owned, peer_socket};
-use super::node::{CHUNKS, Node, echo_udp, open_one};
+use super::lab::{KERNEL, Lab, OURS, PATIENCE, ask, eventually, peer_socket};
+use super::node::{Node, echo_arrived, echo_udp, open_ours};
 
 #[test]
 fn udp_to_our_address_comes_back_and_the_kernels_address_is_the_kernels() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
-    let opened =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let Some(lab) = Lab::entered(1_500) else { return };
+    let opened = open_ours(&lab, XdpMode::Auto);
     assert_eq!(opened.report.queues[0].mode, ModeGot::Generic);
     assert!(opened.report.queues[0].to_string().contains("a veth has no zero-copy"), "{:?}", opened.report);
-    lab.tell_peer(opened.report.mac);
 
     let kernel = UdpSocket::bind((KERNEL, 7)).expect("the kernel has its address");
     kernel.set_read_timeout(Some(PATIENCE)).expect("a timeout is a timeout");
@@ -46,15 +40,9 @@ fn udp_to_our_address_comes_back_and_the_kernels_address_is_the_kernels() {
 
 #[test]
 fn native_mode_carries_the_same() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
-    let opened =
-        open_one("n0", XdpMode::Native, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
+    let Some(lab) = Lab::entered(1_500) else { return };
+    let opened = open_ours(&lab, XdpMode::Native);
     assert_eq!(opened.report.queues[0].mode, ModeGot::Native);
-    lab.tell_peer(opened.report.mac);
     let (node, _redirect) = Node::start(opened, echo_udp);
     let peer = peer_socket(&lab);
     for round in 0..100u32 {
@@ -66,14 +54,8 @@ fn native_mode_carries_the_same() {
 
 #[test]
 fn a_pair_sleeps_on_its_descriptor_until_a_packet_comes() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
-    let mut opened =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    lab.tell_peer(opened.report.mac);
+    let Some(lab) = Lab::entered(1_500) else { return };
+    let mut opened = open_ours(&lab, XdpMode::Auto);
     let mut pools = Pools::new();
     let mut pair = pools.start(opened.queues.remove(0)).expect("the region is free");
     let readable = |pair: &dyn QueuePair, milliseconds: i64| {
@@ -94,11 +76,7 @@ fn a_pair_sleeps_on_its_descriptor_until_a_packet_comes() {
 
 #[test]
 fn a_tap_device_carries_frames_between_kernel_and_pair() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
+    let Some(lab) = Lab::entered(1_500) else { return };
     let mut pair = TapQueuePair::open("tap0").expect("root makes a TAP device");
     lab.node.ip(&["addr", "add", "10.9.7.1/24", "dev", "tap0"]);
     lab.node.ip(&["link", "set", "tap0", "up"]);
@@ -106,17 +84,7 @@ fn a_tap_device_carries_frames_between_kernel_and_pair() {
     let kernel = UdpSocket::bind("10.9.7.1:0").expect("the kernel has its address");
     kernel.set_read_timeout(Some(PATIENCE)).expect("a timeout is a timeout");
     kernel.send_to(b"tap", "10.9.7.2:7").expect("the kernel can send");
-    let mut burst = Burst::new();
-    eventually("the frame comes out of the device", || {
-        pair.receive(&mut burst);
-        let mut answers = Burst::new();
-        std::iter::from_fn(|| burst.pop())
-            .filter_map(echo_udp)
-            .for_each(|packet| answers.push(packet).expect("room"));
-        let any = !answers.is_empty();
-        pair.transmit(&mut answers);
-        any
-    });
+    eventually("the frame comes out of the device", || echo_arrived(&mut pair));
     let mut heard = [0; 16];
     assert_eq!(kernel.recv(&mut heard).expect("the kernel hears the echo"), 3);
     assert!(
@@ -127,14 +95,8 @@ fn a_tap_device_carries_frames_between_kernel_and_pair() {
 
 #[test]
 fn wireshark_reads_what_a_capture_wrote() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::new(1_500);
-    lab.node.enter();
-    let mut opened =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    lab.tell_peer(opened.report.mac);
+    let Some(lab) = Lab::entered(1_500) else { return };
+    let mut opened = open_ours(&lab, XdpMode::Auto);
     let mut pools = Pools::new();
     let mut pair = Capture::new(pools.start(opened.queues.remove(0)).expect("the region is free"));
     let (writer, reader) = capture_channel(64);
@@ -147,13 +109,7 @@ fn wireshark_reads_what_a_capture_wrote() {
     peer.set_read_timeout(Some(PATIENCE)).expect("a timeout is a timeout");
     for (question, port) in [("wanted", 7), ("unwanted", 8)] {
         peer.send_to(question.as_bytes(), (OURS, port)).expect("the peer can send");
-        let mut burst = Burst::new();
-        eventually("the question arrives", || pair.receive(&mut burst) > 0);
-        let mut answers = Burst::new();
-        std::iter::from_fn(|| burst.pop())
-            .filter_map(echo_udp)
-            .for_each(|packet| answers.push(packet).expect("room"));
-        pair.transmit(&mut answers);
+        eventually("the question arrives and goes back", || echo_arrived(&mut pair));
         peer.recv(&mut [0; 16]).expect("the echo comes back");
     }
     assert_eq!(pair.stop().packets, 2);

@@ -213,6 +213,7 @@ fn translate_response(
     let mut seen = Seen::in_fields(&head.headers);
     let hop = message::strip_hop(&mut head.headers, &mut seen);
     edit_response(&mut head.headers, filters);
+    message::settle_length(&mut head.headers);
     head.version = version;
     hop.upgrade
 }

@@ -154,6 +154,11 @@ pub(crate) struct Hop {
 /// Removes the fields of one hop, and those that `Connection` names. `seen` says what is there before and after.
 pub(crate) fn strip_hop(headers: &mut HeaderMap, seen: &mut Seen) -> Hop {
     let mut hop = Hop::default();
+    if seen.has_transfer_coding() {
+        // The coding overrides the length, and who forwards the message removes it (RFC 9112, section 6.3). hyper does so
+        // in requests alone.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     if seen.hop[0] {
         hop.trailers = headers.get(header::TE).is_some_and(|te| lists(te, "trailers"));
     }
@@ -175,6 +180,23 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap, seen: &mut Seen) -> Hop {
         headers.remove(header::EXPECT);
     }
     hop
+}
+
+/// Leaves one `Content-Length` if all that are there are the same number, else none. hyper reads none of a response to
+/// HEAD, and writes no response that has several or a wrong one.
+pub(crate) fn settle_length(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return };
+    let is_number = !first.is_empty() && first.as_bytes().iter().all(u8::is_ascii_digit);
+    let fits = is_number && first.to_str().is_ok_and(|digits| digits.parse::<u64>().is_ok());
+    match (fits, lengths.next()) {
+        (true, None) => {}
+        (true, Some(second)) if second == first && lengths.all(|other| other == first) => {
+            let one = first.clone();
+            headers.insert(header::CONTENT_LENGTH, one);
+        }
+        _ => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
 }
 
 /// Removes what `Connection` names, and says whether there was anything. `close`, `keep-alive`, `te` and `upgrade` stand

@@ -170,3 +170,47 @@ fn a_backends_ambiguous_answer_is_not_passed_on() {
         assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     });
 }
+
+#[test]
+fn a_backends_length_beside_its_chunks_is_not_passed_on() {
+    run(|world| async move {
+        world.raw_backend(BACKEND, |mut io| async move {
+            use tokio::io::AsyncWriteExt;
+            read_until(&mut io, "\r\n\r\n").await;
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
+            io.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+            read_quiet(&mut io).await;
+        });
+        world.serve(simple(BACKEND));
+        let answer = world.fetch("/").await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("5\r\nhello\r\n"), "{answer}");
+        assert!(!answer.contains("content-length"), "{answer}");
+    });
+}
+
+#[test]
+fn lengths_in_an_answer_to_head_are_passed_on_as_one_or_not_at_all() {
+    for (lengths, passed_on) in [
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", Some("content-length: 5\r\n")),
+        ("Content-Length: 5\r\nContent-Length: 6\r\n", None),
+        ("Content-Length: five\r\n", None),
+        ("Content-Length: 99999999999999999999\r\n", None),
+    ] {
+        run(|world| async move {
+            world.raw_backend(BACKEND, move |mut io| async move {
+                use tokio::io::AsyncWriteExt;
+                read_until(&mut io, "\r\n\r\n").await;
+                io.write_all(format!("HTTP/1.1 200 OK\r\n{lengths}\r\n").as_bytes()).await.unwrap();
+                read_quiet(&mut io).await;
+            });
+            world.serve(simple(BACKEND));
+            let answer = world.talk("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 "), "{lengths:?}: {answer}");
+            let found = answer.split_inclusive("\r\n").find(|line| line.starts_with("content-length"));
+            if answer.starts_with("HTTP/1.1 200 ") {
+                assert_eq!(found, passed_on, "{lengths:?}: {answer}");
+            }
+        });
+    }
+}

@@ -55,6 +55,8 @@ struct Wires {
     begun: tokio::time::Instant,
     /// UDP addresses that echo.
     pub echoes: RefCell<HashSet<SocketAddr>>,
+    /// Tasks of the proxy that ended by a panic.
+    panics: Cell<u32>,
 }
 
 pub struct PipeListener {
@@ -182,7 +184,13 @@ impl Runtime for Pipes {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(task);
+        let ended = tokio::task::spawn_local(task);
+        let pipes = self.clone();
+        tokio::task::spawn_local(async move {
+            if ended.await.is_err_and(|error| error.is_panic()) {
+                pipes.0.panics.set(pipes.0.panics.get() + 1);
+            }
+        });
     }
 }
 
@@ -209,11 +217,15 @@ pub fn run_with<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(World)
             random: Cell::new(1),
             begun: tokio::time::Instant::now(),
             echoes: RefCell::default(),
+            panics: Cell::default(),
         }));
         let config = ProxyConfig { limits, workers: 1, checks_health: true, ..ProxyConfig::default() };
         let proxy = Proxy::on(pipes.clone(), config);
         proxy.set_interfaces(vec![(InterfaceId(0), "up0".into(), socket::Role::Uplink)]);
-        test(World { pipes, proxy }).await;
+        test(World { pipes: pipes.clone(), proxy }).await;
+        // Time for whoever watches a task to look.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(pipes.0.panics.get(), 0, "a task of the proxy panicked");
     });
 }
 
