@@ -48,6 +48,6 @@ pub use self::udp::UdpSocket;
 pub use stack::tcp::Congestion;
 pub use stack::{
     Admission, ConnectError, Discard, Event, FirstDatagram, FlowKey, Forward, Instant, InterfaceId,
-    ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, TcpError, TcpInfo, TcpOptions, UdpError,
-    UdpKey,
+    ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, SessionCounts, TcpError, TcpInfo,
+    TcpOptions, UdpError, UdpKey,
 };
