@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::fault::Fault;
 use crate::runtime::Runtime;
 use crate::table::{Action, Filters, Hostname, Origin, Route};
-use crate::upstream::{Carrier, Cluster, Progress, RequestBody, Upstream};
+use crate::upstream::{Carrier, Cluster, IdleWatch, Progress, RequestBody, Unread, Upstream};
 use crate::view::{Backend, RouteState};
 
 /// Serves one request. What goes wrong before the response's head is answered here, so there is always a response.
@@ -30,8 +30,9 @@ pub(super) async fn exchange<R: Runtime>(
 ) -> Response<ResponseBody<R>> {
     let (head, body) = request.into_parts();
     let grpc = answer::is_grpc(&head.headers);
+    let leftover = Rc::clone(&client.leftover);
     let mut flight = Flight::start(client);
-    match respond(&mut flight, head, body).await {
+    let mut response = match respond(&mut flight, head, body).await {
         Ok(Reply::Own(response)) => own(response, flight),
         Ok(Reply::Relayed { head, body, carrier, deadline }) => {
             flight.status = Some(head.status);
@@ -42,7 +43,12 @@ pub(super) async fn exchange<R: Runtime>(
             flight.client().engine.count(fault);
             own(answer::fault(fault, grpc), flight)
         }
+    };
+    if leftover.is_given_up() {
+        // Whoever holds the body back is told that it will not be read (RFC 9110, section 10.1.1).
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
 }
 
 /// What becomes of a request.
@@ -68,6 +74,7 @@ fn own<R: Runtime>(response: Response<Bytes>, mut flight: Flight<R>) -> Response
 
 async fn respond<R: Runtime>(flight: &mut Flight<R>, head: Parts, body: Incoming) -> Result<Reply<R>, Fault> {
     let seen = Seen::in_fields(&head.headers);
+    let body = arriving(flight, body, head.version, &seen);
     message::check(&head, &seen)?;
     let client = Rc::clone(flight.client());
     let state = client.listener.route(&message::host(&head), &head).ok_or(Fault::NoRoute)?;
@@ -117,7 +124,7 @@ async fn forward<R: Runtime>(
     flight: &mut Flight<R>,
     way: Forwarding<'_, R>,
     mut head: Parts,
-    body: Incoming,
+    body: RequestBody<R>,
 ) -> Result<Reply<R>, Fault> {
     let client = Rc::clone(flight.client());
     let engine = &client.engine;
@@ -127,7 +134,10 @@ async fn forward<R: Runtime>(
     flight.board(Rc::clone(&endpoint));
     let from = Origins { version: head.version, method_is_head: head.method == Method::HEAD };
     let upgrade = translate_request(&mut head, &client, cluster, &way)?;
-    let body = request_body(engine, flight, body, &mut head);
+    if head.version == Version::HTTP_11 && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // hyper sends a body of unknown length with GET or HEAD only if the head says so.
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let upstream =
         Upstream { runtime: &engine.runtime, limits: &engine.config.limits, cluster, endpoint: &endpoint };
     let mut deadline = deadline(engine, route);
@@ -192,22 +202,25 @@ fn translate_request<R: Runtime>(
     Ok(upgrade)
 }
 
-fn request_body<R: Runtime>(
-    engine: &Engine<R>,
+/// A request's body as it will be sent on. Whoever drops it before its end leaves the rest to the client's connection.
+fn arriving<R: Runtime>(
     flight: &mut Flight<R>,
     body: Incoming,
-    head: &mut Parts,
+    version: Version,
+    seen: &Seen,
 ) -> RequestBody<R> {
     if body.is_end_stream() {
         return RequestBody::Empty;
     }
-    if head.version == Version::HTTP_11 && body.size_hint().exact().is_none() {
-        // hyper sends a body of unknown length with GET or HEAD only if the head says so.
-        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     let progress = Rc::new(Progress::default());
     flight.request = Some(Rc::clone(&progress));
-    RequestBody::stream(body, engine.runtime.clone(), engine.config.limits.body_idle, progress)
+    let client = flight.client();
+    let unread = match version {
+        Version::HTTP_2 => Unread::Reset,
+        _ => client.leftover.lend(!seen.expects()),
+    };
+    let idle = IdleWatch::new(client.engine.runtime.clone(), client.engine.config.limits.body_idle);
+    RequestBody::stream(body, idle, progress, unread)
 }
 
 /// What must be known of the request when its response comes.

@@ -9,7 +9,7 @@ use socket::Instant;
 use crate::engine::Engine;
 use crate::observe::Series;
 use crate::runtime::Runtime;
-use crate::upstream::{Endpoint, Progress, Tunnel};
+use crate::upstream::{Endpoint, Leftover, Progress, Tunnel};
 use crate::view::Listener;
 
 /// One connection from a client. Its requests share it.
@@ -24,6 +24,7 @@ pub(crate) struct Client<R: Runtime> {
     pub quiet_since: Cell<Instant>,
     /// Set by a request that was answered with 101: what the connection becomes.
     pub upgrade: RefCell<Option<Upgrade<R>>>,
+    pub leftover: Rc<Leftover>,
 }
 
 /// The backend's side of an upgraded connection, and the request whose it was.

@@ -56,6 +56,11 @@ impl Seen {
         seen
     }
 
+    /// Whether the client wants to be told before it sends the body.
+    pub fn expects(&self) -> bool {
+        self.expect
+    }
+
     fn has_transfer_coding(&self) -> bool {
         const TRANSFER_ENCODING: usize = 1;
         debug_assert_eq!(HOP_BY_HOP[TRANSFER_ENCODING], header::TRANSFER_ENCODING);

@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod exchange;
 mod flight;
+mod linger;
 mod message;
 mod serve;
 

@@ -18,6 +18,7 @@ use hyper::service::Service;
 use super::body::ResponseBody;
 use super::exchange::exchange;
 use super::flight::{Client, Upgrade};
+use super::linger::{self, Drain};
 use crate::engine::Engine;
 use crate::gate::Ticket;
 use crate::relay::{End, relay};
@@ -76,6 +77,7 @@ fn client<R: Runtime>(engine: Rc<Engine<R>>, listener: Rc<Listener<R>>, remote: 
         active: Cell::new(0),
         quiet_since,
         upgrade: RefCell::new(None),
+        leftover: Rc::default(),
     })
 }
 
@@ -98,20 +100,26 @@ async fn serve_http1<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<R::Io>, mut
     let mut builder = http1::Builder::new();
     builder.auto_date_header(false).max_header_size(limits.header_bytes).max_buf_size(limits.buffer_bytes);
     let mut connection = builder.serve_connection(io, Requests(Rc::clone(&client)));
+    let mut drain = Drain::default();
     let ended = poll_fn(|cx| {
         match watch.poll(&client, cx) {
             Notice::None => {}
             Notice::Drain => Pin::new(&mut connection).graceful_shutdown(),
-            Notice::Idle => return Poll::Ready(false),
+            Notice::Idle => return Poll::Ready(None),
         }
-        connection.poll_without_shutdown(cx).map(|result| result.is_ok())
+        let polled = connection.poll_without_shutdown(cx);
+        if polled.is_pending() {
+            drain.poll(&client, cx);
+        }
+        polled.map(Some)
     })
     .await;
-    if !ended {
-        return;
-    }
+    let Some(ended) = ended else { return };
     let parts = connection.into_parts();
     let mut io = parts.io;
+    if ended.is_err() || client.leftover.is_given_up() {
+        return linger::close(&client.engine, io).await;
+    }
     let Some(Upgrade { tunnel, mut flight }) = client.upgrade.take() else {
         let _: io::Result<()> = poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await;
         return;

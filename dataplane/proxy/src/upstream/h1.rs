@@ -17,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use socket::Instant;
 
+use super::attentive::Attentive;
 use super::body::RequestBody;
 use super::dial::Dial;
 use crate::fault::Fault;
@@ -26,7 +27,7 @@ use crate::runtime::Runtime;
 /// One connection to a backend.
 pub(crate) struct H1<R: Runtime> {
     sender: http1::SendRequest<RequestBody<R>>,
-    connection: http1::Connection<R::Io, RequestBody<R>>,
+    connection: http1::Connection<Attentive<R::Io>, RequestBody<R>>,
     pool: Rc<Pool<R>>,
     /// The connection's future has ended; it must not be polled again.
     ended: bool,
@@ -59,7 +60,7 @@ impl<R: Runtime> H1<R> {
         pool: &Rc<Pool<R>>,
         limits: &Limits,
     ) -> Result<Box<Self>, Fault> {
-        let io = dial.connect().await?;
+        let io = Attentive::new(dial.connect().await?);
         let mut builder = http1::Builder::new();
         builder.max_buf_size(limits.buffer_bytes).max_header_size(limits.header_bytes);
         let (sender, connection) = builder.handshake(io).await.map_err(|_| Fault::UpstreamProtocol)?;
@@ -125,7 +126,7 @@ impl<R: Runtime> H1<R> {
             poll_fn(|cx| self.connection.poll_without_shutdown(cx)).await.ok()?;
         }
         let parts = self.connection.into_parts();
-        Some(Tunnel { io: parts.io, read: parts.read_buf })
+        Some(Tunnel { io: parts.io.io, read: parts.read_buf })
     }
 
     /// Whether it is open and between requests, after reading what the backend has sent meanwhile: nothing, or its end.

@@ -6,6 +6,7 @@
 //!    └─ h1: one request a connection, driven by the request · h2: many streams, driven by a task
 //! ```
 
+mod attentive;
 mod balance;
 mod body;
 mod cluster;
@@ -15,7 +16,7 @@ mod h2;
 mod send;
 
 pub(crate) use balance::draw;
-pub(crate) use body::{IdleWatch, Progress, RequestBody};
+pub(crate) use body::{IdleWatch, Leftover, Progress, RequestBody, Unread};
 pub(crate) use cluster::{Cluster, Endpoint};
 pub(crate) use h1::{H1, Tunnel};
 pub(crate) use h2::StreamSlot;
