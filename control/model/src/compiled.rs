@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::answers::Answers;
 use crate::attach::Attached;
 use crate::compile::{self, HealthView};
-use crate::conditions::{self, Answers};
 use crate::instances::Instances;
 use crate::kind::Key;
 use crate::resources::Resources;
@@ -36,7 +36,7 @@ impl<'a> Compiled<'a> {
     /// The status of every resource that has one, without times ([`Status::stamped`] adds them). A node without an
     /// answer is pending.
     pub fn statuses(&self, answers: &Answers) -> BTreeMap<Key, Status> {
-        conditions::statuses(&self.attached, &self.instances, answers)
+        crate::conditions::statuses(&self.attached, &self.instances, answers)
     }
 }
 

@@ -1,7 +1,11 @@
 //! The status of every resource, in the Gateway API's words.
 
+mod programmed;
+
 use std::collections::BTreeMap;
 
+use self::programmed::Programmed;
+use crate::answers::Answers;
 use crate::attach::{Attached, Attachment, GatewayView, ListenerView, ParentView, RouteView};
 use crate::gateway::{CONTROLLER_NAME, GatewayClassSpec, IP_ADDRESS_TYPE};
 use crate::instances::Instances;
@@ -14,18 +18,6 @@ use crate::route::ParentRef;
 use crate::service::ServiceSpec;
 use crate::status::{Condition, ListenerStatus, ParentStatus, Status, StatusAddress, SupportedKind, Truth};
 
-/// What a node said to the last table it was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeAnswer {
-    Acknowledged,
-    Pending,
-    /// NACK, with the node's words.
-    Refused(String),
-}
-
-/// By node's name. A node without an answer is pending.
-pub type Answers = BTreeMap<String, NodeAnswer>;
-
 /// The status of every resource that has one, without times.
 pub(crate) fn statuses(
     attached: &Attached<'_>,
@@ -34,9 +26,10 @@ pub(crate) fn statuses(
 ) -> BTreeMap<Key, Status> {
     let resources = attached.resources;
     let ignored = instances.ignored_health_checks();
+    let programmed = Programmed::new(attached, answers);
     let mut all = BTreeMap::new();
     for (index, gateway) in attached.gateways.iter().enumerate() {
-        let mut status = gateway_status(gateway, answers);
+        let mut status = gateway_status(gateway, &programmed);
         for (number, listener) in status.listeners.iter_mut().enumerate() {
             listener.attached_routes =
                 u32::try_from(attached.attached_routes(index, number)).unwrap_or(u32::MAX);
@@ -44,13 +37,13 @@ pub(crate) fn statuses(
         all.insert(gateway.key.clone(), status);
     }
     for route in &attached.routes {
-        all.insert(route.key.clone(), route_status(resources, route));
+        all.insert(route.key.clone(), route_status(resources, route, &programmed));
     }
     for resource in resources.iter() {
         let status = match &resource.spec {
             Spec::GatewayClass(spec) => class_status(&resource.metadata, spec),
             Spec::Service(spec) => service_status(attached, resource, spec),
-            Spec::Node(_) => node_status(&resource.metadata, answers),
+            Spec::Node(_) => node_status(&resource.metadata, &programmed),
             Spec::Workload(spec) => {
                 workload_status(resources, resource, spec.node.as_deref(), ignored.get(&resource.key()))
             }
@@ -99,14 +92,14 @@ fn class_status(metadata: &Metadata, spec: &GatewayClassSpec) -> Status {
     Status { conditions: vec![condition], ..Status::default() }
 }
 
-fn gateway_status(gateway: &GatewayView<'_>, answers: &Answers) -> Status {
+fn gateway_status(gateway: &GatewayView<'_>, programmed: &Programmed<'_>) -> Status {
     let observed = Observed(gateway.metadata.generation);
     if let Err(refusal) = &gateway.ours {
         let pending =
             |kind| observed.condition(kind, Truth::Unknown, refusal.reason.name(), &refusal.message);
         return Status { conditions: vec![pending("Accepted"), pending("Programmed")], ..Status::default() };
     }
-    let programmed = gateway_programmed(gateway, answers);
+    let programmed = programmed.gateway(gateway);
     let listeners =
         gateway.listeners.iter().map(|listener| listener_status(&observed, listener, &programmed));
     let addresses = gateway
@@ -131,33 +124,6 @@ fn gateway_accepted(observed: &Observed, gateway: &GatewayView<'_>) -> Condition
             observed.condition("Accepted", Truth::True, Reason::ListenersNotValid.name(), message)
         }
         (accepted, _) => observed.outcome("Accepted", accepted),
-    }
-}
-
-/// Programmed when every node that serves it has acknowledged its table.
-fn gateway_programmed(gateway: &GatewayView<'_>, answers: &Answers) -> Result<(), Refusal> {
-    if gateway.accepted.is_err() {
-        return Err(Refusal::new(Reason::Invalid, "the Gateway is not Accepted"));
-    }
-    if let Some(address) = gateway.unusable.first() {
-        let message = format!("no Node has the address {address}");
-        return Err(Refusal::new(Reason::AddressNotUsable, message));
-    }
-    if gateway.nodes.is_empty() {
-        return Err(Refusal::new(Reason::NoResources, "no Node has an address for Gateways"));
-    }
-    gateway.nodes.keys().try_for_each(|node| acknowledged(node, answers))
-}
-
-fn acknowledged(node: &str, answers: &Answers) -> Result<(), Refusal> {
-    match answers.get(node) {
-        Some(NodeAnswer::Acknowledged) => Ok(()),
-        Some(NodeAnswer::Refused(words)) => {
-            Err(Refusal::new(Reason::Invalid, format!("node {node} refused its table: {words}")))
-        }
-        Some(NodeAnswer::Pending) | None => {
-            Err(Refusal::new(Reason::Pending, format!("node {node} has not acknowledged its table")))
-        }
     }
 }
 
@@ -197,12 +163,13 @@ fn listener_status(
     }
 }
 
-fn route_status(resources: &Resources, route: &RouteView<'_>) -> Status {
+fn route_status(resources: &Resources, route: &RouteView<'_>, programmed: &Programmed<'_>) -> Status {
     let observed = Observed(route.metadata.generation);
     let parents = route.parents.iter().map(|parent| {
         let mut conditions = vec![
             route_accepted(&observed, route, parent),
             observed.outcome("ResolvedRefs", &resolved_refs(resources, route, parent.parent)),
+            observed.outcome("Programmed", &programmed.route(route, parent)),
         ];
         conditions.extend(partially_invalid(&observed, route, parent));
         ParentStatus {
@@ -266,10 +233,9 @@ fn service_status(attached: &Attached<'_>, service: &Resource, spec: &ServiceSpe
     Status { conditions: vec![accepted], ..Status::default() }
 }
 
-fn node_status(metadata: &Metadata, answers: &Answers) -> Status {
-    let programmed =
-        Observed(metadata.generation).outcome("Programmed", &acknowledged(&metadata.name, answers));
-    Status { conditions: vec![programmed], ..Status::default() }
+fn node_status(metadata: &Metadata, programmed: &Programmed<'_>) -> Status {
+    let condition = Observed(metadata.generation).outcome("Programmed", &programmed.node(&metadata.name));
+    Status { conditions: vec![condition], ..Status::default() }
 }
 
 fn workload_status(

@@ -61,7 +61,13 @@ fn traffic() -> Vec<Setting> {
             "",
             "as Envoy's least request: close to the best choice at the cost of two draws",
         ),
-        setting("balance.datagrams", "round robin", "", "the load of a datagram session is not known"),
+        setting(
+            "balance.datagrams",
+            "round robin",
+            "",
+            "sessions only fall silent, so their number says little of an endpoint's load; a Service's annotation \
+             ringway.mesh/balance says otherwise: RoundRobin, LeastRequest (of sessions: the fewer of two draws)",
+        ),
         setting(
             "backendRefs.weight",
             1,

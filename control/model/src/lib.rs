@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocate;
+mod answers;
 mod attach;
 mod backend;
 pub mod compile;
@@ -42,9 +43,9 @@ mod unsupported;
 pub mod validate;
 
 pub use allocate::{AllocateError, ServicePrefixes, allocate, assign};
+pub use answers::{Answers, NodeAnswer, Refused};
 pub use compile::HealthView;
 pub use compiled::{Compiled, compile, compile_client, conditions};
-pub use conditions::{Answers, NodeAnswer};
 pub use field::FieldError;
 pub use kind::{Key, Kind};
 pub use metadata::Metadata;

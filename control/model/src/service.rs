@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::table::Balance;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceSpec {
@@ -118,6 +120,19 @@ impl ServicePort {
             Some("kubernetes.io/ws" | "ws") => AppProtocol::WebSocket,
             Some(_) => AppProtocol::Other,
         }
+    }
+}
+
+/// On a Service, how requests, streams and datagram sessions are spread over its endpoints. The Gateway API has no word
+/// for it yet.
+pub const BALANCE_ANNOTATION: &str = "ringway.mesh/balance";
+
+/// What [`BALANCE_ANNOTATION`] may say.
+pub fn balance(word: &str) -> Option<Balance> {
+    match word {
+        "RoundRobin" => Some(Balance::RoundRobin),
+        "LeastRequest" => Some(Balance::LeastRequest),
+        _ => None,
     }
 }
 

@@ -26,7 +26,7 @@ pub fn validate(resource: &Resource) -> Vec<FieldError> {
         Spec::Namespace(_) => {}
         Spec::Node(spec) => mesh::node(&mut report, spec),
         Spec::Workload(spec) => mesh::workload(&mut report, spec),
-        Spec::Service(spec) => service::service(&mut report, spec),
+        Spec::Service(spec) => service::service(&mut report, &resource.metadata, spec),
         Spec::GatewayClass(spec) => gateway::class(&mut report, spec),
         Spec::Gateway(spec) => gateway::gateway(&mut report, spec),
         Spec::HttpRoute(spec) => route::http(&mut report, spec),

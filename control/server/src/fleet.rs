@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use model::{HealthView, NodeAnswer};
+use model::{HealthView, NodeAnswer, Refused};
 use xds::ads::Acknowledgement;
 use xds::convert::Audience;
 use xds::proto::control::{NodeStatus, Rejection};
@@ -127,11 +127,11 @@ impl Fleet {
 
 impl Node {
     fn answer(&self) -> NodeAnswer {
-        if !self.rejections.is_empty() {
-            let words = self.rejections.values().map(|(_, detail)| detail.as_str());
-            return NodeAnswer::Refused(words.collect::<Vec<_>>().join("; "));
-        }
         let current = self.published > 0 && self.acknowledged >= self.published;
+        if !self.rejections.is_empty() {
+            let words = self.rejections.values().map(|(_, detail)| detail.clone()).collect();
+            return NodeAnswer::Refused(Refused { words, rest_acknowledged: current });
+        }
         if current { NodeAnswer::Acknowledged } else { NodeAnswer::Pending }
     }
 
@@ -211,7 +211,10 @@ mod tests {
         fleet.on_published("a", 5);
         fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::Routes, 5, Err("bad regex")));
         fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::SourceClasses, 5, Ok(())));
-        assert_eq!(fleet.answers()["a"], NodeAnswer::Refused("bad regex".to_owned()));
+        assert_eq!(
+            fleet.answers()["a"],
+            NodeAnswer::Refused(Refused { words: vec!["bad regex".to_owned()], rest_acknowledged: true })
+        );
         fleet.on_answer("a", Audience::Ringway, &answer(ResourceType::Routes, 6, Ok(())));
         assert_eq!(fleet.answers()["a"], NodeAnswer::Acknowledged);
     }

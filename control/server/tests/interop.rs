@@ -11,7 +11,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -73,17 +73,20 @@ struct Program(Child);
 
 impl Program {
     fn python(arguments: &[&str]) -> Program {
-        let child = Command::new(program("python"))
-            .arg(interop(arguments[0]))
-            .args(&arguments[1..])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(program("python"));
+        command.arg(interop(arguments[0])).args(&arguments[1..]);
+        Program::serving(&mut command).0
+    }
+
+    /// Starts a program that says when it is at work; what it says afterwards can be read.
+    fn serving(command: &mut Command) -> (Program, BufReader<ChildStdout>) {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut program = Program(child);
+        let mut output = BufReader::new(program.0.stdout.take().unwrap());
         let mut line = String::new();
-        BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        output.read_line(&mut line).unwrap();
         assert_eq!(line.trim(), "serving");
-        program
+        (program, output)
     }
 }
 
@@ -132,6 +135,55 @@ spec:
         - { name: echo-v2, port: 50051, weight: 1 }
 "#;
 
+/// What tells a gRPC client where its control plane is.
+fn grpc_bootstrap(directory: &Path, mesh: &Mesh) -> PathBuf {
+    let bootstrap = directory.join("bootstrap.json");
+    let server = format!(
+        r#"{{"server_uri": "{}", "channel_creds": [{{"type": "insecure"}}], "server_features": ["xds_v3"]}}"#,
+        mesh.address
+    );
+    std::fs::write(&bootstrap, format!(r#"{{"xds_servers": [{server}], "node": {{"id": "client-1"}}}}"#))
+        .unwrap();
+    bootstrap
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_grpc_client_calls_on_when_the_control_plane_has_stopped() {
+    if !inside_a_namespace("a_stock_grpc_client_calls_on_when_the_control_plane_has_stopped") {
+        return;
+    }
+    /// Far longer than a call takes.
+    const ALONE: Duration = Duration::from_secs(3);
+    let store = Arc::new(MemoryStore::default());
+    let mut mesh = Mesh::start_on(store.clone()).await;
+    mesh.apply(ECHO).await.unwrap();
+    let _v1 = Program::python(&["grpc_peer.py", "serve", "15051", "v1"]);
+    let _v2 = Program::python(&["grpc_peer.py", "serve", "15052", "v2"]);
+    let directory = tempfile::tempdir().unwrap();
+    let bootstrap = grpc_bootstrap(directory.path(), &mesh);
+    let (mut client, mut output) = Program::serving(
+        Command::new(environment().join("bin/python"))
+            .arg(interop("grpc_peer.py"))
+            .args(["endure", "xds:///echo.default:50051", "2"])
+            .env("GRPC_XDS_BOOTSTRAP", &bootstrap),
+    );
+    let address = mesh.address;
+    mesh.end().await;
+    tokio::time::sleep(ALONE).await;
+    // And it goes on when there is one again.
+    let mesh = Mesh::start_at(address, store).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(client.0.stdin.take());
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert!(client.0.wait().unwrap().success(), "a call failed: {said}");
+    let counts: Vec<u32> =
+        said.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    eprintln!("{} calls, none failed", counts.iter().sum::<u32>());
+    assert!(counts.len() == 2 && counts.iter().sum::<u32>() > 100, "both versions answer: {said}");
+    mesh.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stock_grpc_client_resolves_services_and_calls_through() {
     if !inside_a_namespace("a_stock_grpc_client_resolves_services_and_calls_through") {
@@ -142,13 +194,7 @@ async fn a_stock_grpc_client_resolves_services_and_calls_through() {
     let _v1 = Program::python(&["grpc_peer.py", "serve", "15051", "v1"]);
     let _v2 = Program::python(&["grpc_peer.py", "serve", "15052", "v2"]);
     let directory = tempfile::tempdir().unwrap();
-    let bootstrap = directory.path().join("bootstrap.json");
-    let server = format!(
-        r#"{{"server_uri": "{}", "channel_creds": [{{"type": "insecure"}}], "server_features": ["xds_v3"]}}"#,
-        mesh.address
-    );
-    std::fs::write(&bootstrap, format!(r#"{{"xds_servers": [{server}], "node": {{"id": "client-1"}}}}"#))
-        .unwrap();
+    let bootstrap = grpc_bootstrap(directory.path(), &mesh);
     let call = |target: &str, count: &str| {
         let called = Command::new(program("python"))
             .arg(interop("grpc_peer.py"))

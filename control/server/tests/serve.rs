@@ -143,6 +143,13 @@ async fn a_table_that_a_node_refuses_shows_in_status_and_clears_when_mended() {
     assert!(shown[0].detail.contains("too few"), "{shown:?}");
     let gateway = mesh.get("Gateway", "demo").await.unwrap().to_string();
     assert!(gateway.contains("too few"), "{gateway}");
+    let programmed = |route: &serde_json::Value| {
+        let conditions = route["status"]["parents"][0]["conditions"].as_array().unwrap().clone();
+        conditions.into_iter().find(|condition| condition["type"] == "Programmed").unwrap()
+    };
+    let route = programmed(&mesh.get("HTTPRoute", "web").await.unwrap());
+    assert_eq!((&route["status"], &route["reason"]), (&"False".into(), &"Invalid".into()), "{route}");
+    assert!(route["message"].as_str().unwrap().contains("too few"), "{route}");
     mesh.apply(WEB).await.unwrap();
     eventually(|| async { rejections().await.is_empty().then_some(()) }).await;
     mesh.end().await;

@@ -1,4 +1,5 @@
-//! What an uplink's name stands for: `eth0` a device, `bond0` its members, `bond0.100` tag 100 on its members.
+//! What an uplink's name stands for: `eth0` a device, `bond0` its members, `bond0.100` tag 100 on its members. The kernel
+//! need not have a VLAN device of that name: it sees none of these frames.
 //!
 //! XDP sees frames on the lowest device only, and sees a VLAN tag only if the device leaves it in the frame.
 
@@ -8,7 +9,8 @@ use crate::{Error, Netlink};
 /// Where Ringway attaches for an uplink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
-    /// The link that was named: its MAC is ours, and the kernel's routes and neighbours name its index.
+    /// The link that was named: its MAC is ours, and the kernel's routes and neighbours name its index, which is 0 where
+    /// the kernel has no such link.
     pub logical: Link,
     /// 802.1Q tag of its frames.
     pub tag: Option<u16>,
@@ -30,6 +32,11 @@ pub enum VlanOffload {
 const RX_VLAN: &str = "rx-vlan-hw-parse";
 /// The sender leaves the tag beside the frame. `ethtool -k` calls it `tx-vlan-offload`.
 const TX_VLAN: &str = "tx-vlan-hw-insert";
+
+/// Tags that a VLAN may have; 0 is no VLAN and 4,095 is reserved (IEEE 802.1Q, section 9.6).
+const TAGS: std::ops::RangeInclusive<u16> = 1..=4094;
+/// An index that no link has.
+const NO_LINK: u32 = 0;
 
 impl Netlink {
     /// Resolves an uplink's name.
@@ -75,8 +82,9 @@ impl Netlink {
 
 impl Uplink {
     fn resolve(name: &str, links: &[Link]) -> Result<Self, Error> {
-        let logical = find(links, |link| link.name == name)
-            .ok_or_else(|| Error::NoSuchInterface { name: name.to_owned() })?;
+        let Some(logical) = find(links, |link| link.name == name) else {
+            return Self::without_vlan_device(name, links);
+        };
         refuse_members(logical, links)?;
         let (tag, lower) = match logical.kind {
             LinkKind::Vlan { tag, parent } => (Some(tag), below(logical, parent, links)?),
@@ -92,6 +100,20 @@ impl Uplink {
             LinkKind::Other(kind) => return Err(not_an_uplink(lower, kind)),
         };
         Ok(Self { logical: logical.clone(), tag, members })
+    }
+
+    /// `eth0.100` without a link of that name: the tag on what `eth0` stands for.
+    fn without_vlan_device(name: &str, links: &[Link]) -> Result<Self, Error> {
+        let unknown = || Error::NoSuchInterface { name: name.to_owned() };
+        let (lower_name, tag) = name.rsplit_once('.').ok_or_else(unknown)?;
+        let tag = tag.parse().ok().filter(|tag| TAGS.contains(tag)).ok_or_else(unknown)?;
+        let lower = Self::resolve(lower_name, links)?;
+        if lower.tag.is_some() {
+            return Err(Error::StackedVlan { interface: name.to_owned(), parent: lower_name.to_owned() });
+        }
+        let kind = LinkKind::Vlan { tag, parent: lower.logical.index };
+        let logical = Link { name: name.to_owned(), index: NO_LINK, kind, ..lower.logical };
+        Ok(Self { logical, tag: Some(tag), members: lower.members })
     }
 
     /// IP bytes that fit one packet of this uplink.
@@ -178,6 +200,21 @@ mod tests {
         let uplink = Uplink::resolve("bond0.100", &host()).unwrap();
         assert_eq!((names(&uplink), uplink.tag), (vec!["eth0", "eth1"], Some(100)));
         assert_eq!(uplink.logical.index, 5);
+    }
+
+    #[test]
+    fn a_tag_needs_no_vlan_device_of_the_kernels() {
+        let uplink = Uplink::resolve("eth2.7", &host()).unwrap();
+        assert_eq!((names(&uplink), uplink.tag, uplink.mtu()), (vec!["eth2"], Some(7), 1500));
+        assert_eq!((uplink.logical.index, uplink.logical.name.as_str()), (0, "eth2.7"));
+        assert_eq!(names(&Uplink::resolve("bond0.200", &host()).unwrap()), ["eth0", "eth1"]);
+        for name in ["eth2.0", "eth2.4095", "eth2.x", "eth2.", "eth9.7"] {
+            assert!(matches!(Uplink::resolve(name, &host()), Err(Error::NoSuchInterface { .. })), "{name}");
+        }
+        for name in ["bond0.100.8", "eth2.7.8"] {
+            assert!(matches!(Uplink::resolve(name, &host()), Err(Error::StackedVlan { .. })), "{name}");
+        }
+        assert!(matches!(Uplink::resolve("eth0.7", &host()), Err(Error::IsMember { .. })));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::engine::Engine;
 use crate::proxy::Proxy;
 use crate::runtime::Runtime;
 use crate::table::{Bind, Transport};
-use crate::upstream::draw;
 use crate::view::{Backends, Serves};
 
 impl<R: Runtime> Admission for Proxy<R> {
@@ -68,13 +67,6 @@ fn choose<R: Runtime>(
     let at = backends.draw(engine.runtime.random()).ok_or(Discard::DatagramNoBackend)?;
     let backend = &backends.entries[at];
     let cluster = backend.cluster.as_ref().ok_or(Discard::DatagramNoBackend)?;
-    // The stack keeps the sessions and does not say how many an endpoint has: by weight, evenly, is what can be known.
-    let endpoints = cluster.endpoints();
-    // A datagram is rewritten in place, and so keeps its family: a workload of two families is listed with both.
-    let fits = |endpoint: &crate::upstream::Endpoint<R>| {
-        endpoint.is_ready() && endpoint.address.is_ipv4() == first.destination.is_ipv4()
-    };
-    let weights = endpoints.iter().map(|endpoint| if fits(endpoint) { endpoint.weight() } else { 0 });
-    let at = draw(weights, engine.runtime.random()).ok_or(Discard::DatagramNoEndpoint)?;
-    Ok(Chosen { endpoint: endpoints[at].address, tag: backend.tag, new: first.current.is_none() })
+    let endpoint = cluster.pick_for_datagrams(&engine.runtime, first).ok_or(Discard::DatagramNoEndpoint)?;
+    Ok(Chosen { endpoint, tag: backend.tag, new: first.current.is_none() })
 }

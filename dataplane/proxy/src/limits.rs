@@ -21,11 +21,6 @@ pub(crate) const CHUNK_LINE_BYTES: usize = 4096;
 /// Length of the fields after the last chunk: as a usual head's.
 pub(crate) const TRAILER_BYTES: usize = 16 << 10;
 
-/// How long what a client still sends is read and dropped after its answer, so that the answer is not lost to a reset
-/// (RFC 9112, section 9.6), and how long it may pause meanwhile. nginx: `lingering_time` 30 s, `lingering_timeout` 5 s.
-pub(crate) const LINGER: Duration = Duration::from_secs(30);
-pub(crate) const LINGER_PAUSE: Duration = Duration::from_secs(5);
-
 /// Upper bounds and times of one worker's proxy, but where it says otherwise.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -42,6 +37,13 @@ pub struct Limits {
     /// Time without a byte inside a body: 408 from the client, 504 or a cut response from the backend. nginx:
     /// `client_body_timeout` and `proxy_read_timeout` 60 s.
     pub body_idle: Duration,
+    /// Time in which the rest of a request that is answered already is read and thrown away, so that its client reads
+    /// the answer; then the connection is reset. nginx: `lingering_time` 30 s.
+    pub linger: Duration,
+    /// The same without a byte from the client. nginx: `lingering_timeout` 5 s.
+    pub linger_idle: Duration,
+    /// Bytes thrown away in that time at most: half a minute of a connection of 300 Mb/s. nginx has no such bound.
+    pub linger_bytes: u64,
     /// Time that an unused connection to a backend is kept. nginx closes at 75 s, Node.js at 5 s; Envoy keeps 1 h.
     pub upstream_idle: Duration,
     /// Unused HTTP/1.1 connections kept for one endpoint.
@@ -62,6 +64,9 @@ impl Default for Limits {
             connections_per_listener: 1 << 17,
             client_idle: Duration::from_secs(75),
             body_idle: Duration::from_secs(60),
+            linger: Duration::from_secs(30),
+            linger_idle: Duration::from_secs(5),
+            linger_bytes: 1 << 30,
             upstream_idle: Duration::from_secs(60),
             idle_per_endpoint: 512,
             http2_connections_per_endpoint: 64,

@@ -48,6 +48,6 @@ pub use self::udp::UdpSocket;
 pub use stack::tcp::Congestion;
 pub use stack::{
     Admission, ConnectError, Discard, Event, FirstDatagram, FlowKey, Forward, Holding, Instant, InterfaceId,
-    ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, Share, TcpError, TcpInfo, TcpOptions,
-    UdpError, UdpKey,
+    ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, SessionCounts, Share, TcpError, TcpInfo,
+    TcpOptions, UdpError, UdpKey,
 };

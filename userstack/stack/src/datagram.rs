@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::net::SocketAddr;
 
 use crate::forward::rewrite;
-use crate::forward::table::{Direction, NewSession};
+use crate::forward::table::{Direction, NewSession, Session};
 use crate::hash::bits;
 use crate::header::Header;
 use crate::icmp::Problem;
@@ -71,6 +71,7 @@ impl Stack {
             destination: step.datagram.destination,
             payload: first_bytes(packet, step.datagram),
             current: None,
+            load: &self.sessions.counts,
         };
         let decision = admission.admit(&first, step.now);
         self.carry_out(decision, step, packet)
@@ -204,17 +205,18 @@ impl Stack {
         admission: &mut dyn Admission,
     ) -> Result<Verdict, Discard> {
         let version = self.sessions.version;
-        let session = self.sessions.session_mut(slot);
+        let Session { interface, client, service, endpoint, .. } = *self.sessions.session_mut(slot);
         let first = FirstDatagram {
-            interface: session.interface,
-            source: session.client,
-            destination: session.service,
+            interface,
+            source: client,
+            destination: service,
             payload: if direction == Direction::Forth { first_bytes(packet, step.datagram) } else { &[] },
-            current: Some(session.endpoint),
+            current: Some(endpoint),
+            load: &self.sessions.counts,
         };
         match admission.admit(&first, step.now) {
-            Forward::Rewrite(rewrite) if rewrite.endpoint == session.endpoint => {
-                session.confirm(&rewrite, version);
+            Forward::Rewrite(rewrite) if rewrite.endpoint == endpoint => {
+                self.sessions.session_mut(slot).confirm(&rewrite, version);
                 self.pass_on(step, packet, (slot, direction))
             }
             decision => {

@@ -49,7 +49,9 @@ pub use config::Config;
 pub use discard::{Discard, Discards};
 pub use egress::{Egress, Full, Offloads};
 pub use event::{Event, Verdict};
-pub use forward::{Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionInfo, Traffic};
+pub use forward::{
+    Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionCounts, SessionInfo, Traffic,
+};
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};

@@ -10,7 +10,9 @@
 
 mod network;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -408,6 +410,32 @@ fn an_idle_session_ends_and_tells_what_it_carried() {
     assert_eq!(sessions(&network).len(), 0);
     let ended = network.hosts[NODE].stack.poll_ended_session().unwrap();
     assert_eq!((ended.to_endpoint.packets, ended.to_client.packets), (2, 1));
+}
+
+/// Notes how many sessions the endpoint has whenever it is asked.
+struct Counting(Rc<RefCell<Vec<u32>>>);
+
+impl Admission for Counting {
+    fn admit(&mut self, first: &FirstDatagram<'_>, _now: Instant) -> Forward {
+        let rewrite = rewrite(first.destination, 1);
+        self.0.borrow_mut().push(first.load.of(rewrite.endpoint));
+        Forward::Rewrite(rewrite)
+    }
+}
+
+#[test]
+fn who_admits_is_told_how_many_sessions_an_endpoint_has() {
+    let mut network = lab();
+    let told = Rc::new(RefCell::new(Vec::new()));
+    network.hosts[NODE].admission = Box::new(Counting(Rc::clone(&told)));
+    for port in 5001..5004_u16 {
+        let client = bind(&mut network, CLIENT, &format!("10.1.0.5:{port}"));
+        send(&mut network, CLIENT, client, b"x", "10.96.0.1:5004".parse().unwrap());
+    }
+    network.advance(Duration::from_secs(61));
+    let client = bind(&mut network, CLIENT, "10.1.0.5:6000");
+    send(&mut network, CLIENT, client, b"x", "10.96.0.1:5004".parse().unwrap());
+    assert_eq!(*told.borrow(), [0, 1, 2, 0], "and sessions that ended count no more");
 }
 
 #[test]

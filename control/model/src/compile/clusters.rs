@@ -6,7 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use crate::backend::{ClusterRef, Speaks};
 use crate::defaults;
 use crate::instances::{Instance, Instances};
+use crate::kind::{Key, Kind};
 use crate::mesh::HealthCheckSpec;
+use crate::resources::Resources;
+use crate::service::{self, BALANCE_ANNOTATION};
 use crate::table::{Balance, Cluster, Endpoint, HealthCheck, Probe};
 
 /// Results of active health checks, by cluster and endpoint. What is not named is healthy.
@@ -22,17 +25,20 @@ impl HealthView {
 }
 
 pub(super) fn describe(
+    resources: &Resources,
     instances: &Instances<'_>,
     cluster: &ClusterRef,
     health: &HealthView,
 ) -> (Cluster, Vec<Endpoint>) {
     let name = cluster.name();
+    let service = resources.find(&Key::new(Kind::Service, &cluster.namespace, &cluster.service));
+    let asked = service.and_then(|service| service.metadata.annotations.get(BALANCE_ANNOTATION));
     let instances = instances.of(cluster);
     let endpoints =
         instances.iter().flat_map(|instance| endpoints(instance, cluster.speaks, &name, health)).collect();
     let described = Cluster {
         protocol: cluster.speaks.upstream(),
-        balance: balance(cluster.speaks),
+        balance: asked.and_then(|word| service::balance(word)).unwrap_or_else(|| usual(cluster.speaks)),
         connect_timeout: defaults::CONNECT_TIMEOUT,
         // Workloads that ask for another check than the first of their Service are told so in their status.
         health_check: instances.iter().find_map(|instance| instance.check.map(health_check)),
@@ -41,8 +47,9 @@ pub(super) fn describe(
     (described, endpoints)
 }
 
-/// Requests and streams last, so the load that each endpoint has now counts; a datagram session's load is unknown.
-fn balance(speaks: Speaks) -> Balance {
+/// Requests and streams end, so what each endpoint carries now tells its load. Datagram sessions only fall silent: how
+/// many an endpoint has says little of its load, and turns spread new ones most evenly.
+fn usual(speaks: Speaks) -> Balance {
     if speaks == Speaks::Udp { Balance::RoundRobin } else { Balance::LeastRequest }
 }
 

@@ -23,7 +23,8 @@ impl<'a> Draft<'a> {
 
     pub fn finish(mut self, instances: &Instances<'_>, health: &HealthView) -> Table {
         for cluster in &self.clusters {
-            let (described, endpoints) = clusters::describe(instances, cluster, health);
+            let (described, endpoints) =
+                clusters::describe(self.attached.resources, instances, cluster, health);
             self.table.endpoints.insert(described.name.clone(), endpoints);
             self.table.clusters.insert(described.name.clone(), described);
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::table::{
-    GATEWAY_CLASS, HttpAction, HttpFilter, HttpRoute, PathMatch, PathRewrite, Protocol, Redirect, Table,
-    UpstreamProtocol, ValuePattern, VirtualHost,
+    Balance, GATEWAY_CLASS, HttpAction, HttpFilter, HttpRoute, PathMatch, PathRewrite, Protocol, Redirect,
+    Table, UpstreamProtocol, ValuePattern, VirtualHost,
 };
 use crate::testing::resources;
 use crate::{HealthView, Resources, compile, compile_client};
@@ -383,4 +383,20 @@ fn a_gateway_without_addresses_is_on_every_node_and_one_with_them_where_they_are
         BASE.replace("{gatewayClassName: r,", "{gatewayClassName: r, addresses: [{value: 192.0.2.1}],");
     let resources = crate::testing::resources(&format!("{placed}{second}"));
     assert!(compile(&resources, "m", &HealthView::default()).listeners.is_empty());
+}
+
+#[test]
+fn a_service_says_how_its_endpoints_are_balanced() {
+    let balance = |annotations: &str| {
+        let service = format!("{{name: c, annotations: {{{annotations}}}}}");
+        let more = format!(
+            "{{apiVersion: v1, kind: Service, metadata: {service}, spec: {{clusterIPs: [10.96.0.9], selector: {{app: a}}, ports: [\
+             {{name: h, port: 80, appProtocol: http}}, {{name: u, port: 9, protocol: UDP}}]}}}}"
+        );
+        let table = table(&more);
+        (table.clusters["default/c/80/http1"].balance, table.clusters["default/c/9/udp"].balance)
+    };
+    assert_eq!(balance(""), (Balance::LeastRequest, Balance::RoundRobin));
+    assert_eq!(balance("ringway.mesh/balance: RoundRobin"), (Balance::RoundRobin, Balance::RoundRobin));
+    assert_eq!(balance("ringway.mesh/balance: LeastRequest"), (Balance::LeastRequest, Balance::LeastRequest));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::NodeAnswer;
+use crate::answers::{NodeAnswer, Refused};
 use crate::compiled::conditions;
 use crate::kind::{Key, Kind};
 use crate::status::{Condition, ListenerStatus, ParentStatus, Status, Truth};
@@ -65,6 +65,11 @@ fn resolved(spec: &str, more: &str) -> (Truth, String) {
     assert_eq!(said(parent.condition("Accepted")), (Truth::True, "Accepted"));
     let (truth, reason) = said(parent.condition("ResolvedRefs"));
     (truth, reason.to_owned())
+}
+
+fn refused(words: &[&str]) -> NodeAnswer {
+    let words = words.iter().map(|words| (*words).to_owned()).collect();
+    NodeAnswer::Refused(Refused { words, rest_acknowledged: true })
 }
 
 fn no(reason: &str) -> (Truth, String) {
@@ -229,7 +234,7 @@ fn a_gateway_is_programmed_when_its_nodes_have_acknowledged() {
     };
     assert_eq!(programmed(NodeAnswer::Acknowledged).0, Truth::True);
     assert_eq!(programmed(NodeAnswer::Pending).1, "Pending");
-    let refused = programmed(NodeAnswer::Refused("no such route".to_owned()));
+    let refused = programmed(refused(&["no such route"]));
     assert_eq!((refused.0, refused.1.as_str()), (Truth::False, "Invalid"));
     assert!(refused.2.contains("node n refused its table: no such route"));
 }
@@ -376,4 +381,89 @@ fn a_service_hears_that_it_has_no_address_or_an_older_ones() {
     );
     let table = crate::compile_client(&resources(&text), "default", &crate::HealthView::default());
     assert_eq!(table.listeners.keys().collect::<Vec<_>>(), ["mesh/default/a/1/tcp"]);
+}
+
+/// What each of `kind name` hears about being Programmed on a node that answers so, by its first parent.
+fn routes_programmed(answer: NodeAnswer, routes: &[(Kind, &str)]) -> Vec<(Truth, String)> {
+    let spec = |parent: &str, port: u16| {
+        format!("parentRefs: [{parent}], rules: [{{backendRefs: [{{name: a, port: {port}}}]}}]")
+    };
+    let gateway = |listener: &str| format!("{{name: g, sectionName: {listener}}}");
+    let text = self::gateway(
+        "{name: http, port: 80, protocol: HTTP}, {name: alt, port: 81, protocol: HTTP}, {name: udp, port: 9, protocol: UDP}, {name: tcp, port: 7, protocol: TCP}",
+    ) + SERVICE
+        + "{apiVersion: ringway.mesh/v1alpha1, kind: Workload, metadata: {name: w}, spec: {addresses: [10.0.0.1], node: n}}\n---\n"
+        + &route("HTTPRoute", "r", "default", &spec(&gateway("http"), 80))
+        + &route("HTTPRoute", "r-2", "default", &spec(&gateway("http"), 80))
+        + &route("HTTPRoute", "alt", "default", &spec(&gateway("alt"), 443))
+        + &route("GRPCRoute", "grpc", "default", &spec(&gateway("alt"), 80))
+        + &route("TCPRoute", "tcp", "default", &spec(&gateway("tcp"), 80))
+        + &route("UDPRoute", "udp", "default", &spec(&gateway("udp"), 9))
+        + &route("HTTPRoute", "mesh", "default", &spec("{name: a, kind: Service, group: '', port: 80}", 80));
+    let all = statuses(&text, answer);
+    let each = routes.iter().map(|(kind, name)| {
+        let status = &all[&Key::new(*kind, "default", name)];
+        assert_eq!(said(status.parents[0].condition("Accepted")), (Truth::True, "Accepted"), "{name}");
+        let condition = status.parents[0].condition("Programmed").unwrap();
+        (condition.status, condition.reason.clone())
+    });
+    each.collect()
+}
+
+const ROUTES: [(Kind, &str); 7] = [
+    (Kind::HttpRoute, "r"),
+    (Kind::HttpRoute, "r-2"),
+    (Kind::HttpRoute, "alt"),
+    (Kind::GrpcRoute, "grpc"),
+    (Kind::TcpRoute, "tcp"),
+    (Kind::UdpRoute, "udp"),
+    (Kind::HttpRoute, "mesh"),
+];
+
+#[test]
+fn a_route_is_programmed_when_its_nodes_have_acknowledged() {
+    let yes = (Truth::True, "Programmed".to_owned());
+    assert_eq!(routes_programmed(NodeAnswer::Acknowledged, &ROUTES), vec![yes; 7]);
+    assert_eq!(routes_programmed(NodeAnswer::Pending, &ROUTES), vec![no("Pending"); 7]);
+}
+
+#[test]
+fn a_nack_shows_on_the_routes_that_it_concerns() {
+    let yes = || (Truth::True, "Programmed".to_owned());
+    let said = |words: &[&str]| routes_programmed(refused(words), &ROUTES);
+    let route =
+        "routes \"gateway/default/g/80/tcp\": virtual_hosts[0].routes[1] (default/r/0/0).match: too long";
+    assert_eq!(
+        said(&[route]),
+        [no("Invalid"), no("Pending"), yes(), yes(), yes(), yes(), yes()],
+        "r-2 stands in the same refused resource"
+    );
+    let listener = "listener \"gateway/default/g/9/udp\": protocol: is not supported";
+    assert_eq!(said(&[listener]), [yes(), yes(), yes(), yes(), yes(), no("Invalid"), yes()]);
+    let service = "routes \"mesh/default/a/80/tcp\": cannot be decoded";
+    assert_eq!(said(&[service]), [yes(), yes(), yes(), yes(), yes(), yes(), no("Invalid")]);
+    let cluster = "cluster default/a/80/tcp: endpoint 10.0.0.1:80 has weight 0; at least 1 is needed";
+    assert_eq!(said(&[cluster]), [yes(), yes(), yes(), yes(), no("Invalid"), yes(), yes()]);
+    assert_eq!(
+        said(&[listener, "route default/alt/0/0: \"x y\" is not a method"]),
+        [yes(), yes(), no("Invalid"), yes(), yes(), no("Invalid"), yes()],
+        "each refused part concerns its own"
+    );
+    assert_eq!(said(&["out of memory"]), vec![no("Invalid"); 7], "whom it concerns is not said");
+}
+
+#[test]
+fn routes_that_a_nack_does_not_concern_wait_for_the_rest_of_the_table() {
+    let words = vec!["route default/r/0/0: bad".to_owned()];
+    let answer = NodeAnswer::Refused(Refused { words, rest_acknowledged: false });
+    assert_eq!(routes_programmed(answer, &ROUTES[..3]), [no("Invalid"), no("Pending"), no("Pending")]);
+}
+
+#[test]
+fn a_route_that_is_not_accepted_is_not_programmed() {
+    let text = gateway(HTTP) + &route("HTTPRoute", "r", "default", "parentRefs: [{name: nobody}]");
+    assert_eq!(said(parent(&text).condition("Programmed")), (Truth::False, "Invalid"));
+    let mesh = route("HTTPRoute", "r", "default", "parentRefs: [{name: a, kind: Service, group: ''}]");
+    let text = SERVICE.to_owned() + &mesh;
+    assert_eq!(said(parent(&text).condition("Programmed")), (Truth::False, "NoResources"));
 }

@@ -4,13 +4,22 @@ use std::net::IpAddr;
 
 use super::report::Report;
 use super::{gateway, names};
-use crate::service::{AppProtocol, IpFamily, ServicePort, ServiceSpec, TargetPort, Transport};
+use crate::metadata::Metadata;
+use crate::service::{
+    AppProtocol, BALANCE_ANNOTATION, IpFamily, ServicePort, ServiceSpec, TargetPort, Transport, balance,
+};
 
 /// Kubernetes has no bound; each port is a listener for every source class of every node.
 const MOST_PORTS: usize = 128;
 const MOST_SELECTOR_LABELS: usize = 64;
 
-pub(super) fn service(report: &mut Report, spec: &ServiceSpec) {
+pub(super) fn service(report: &mut Report, metadata: &Metadata, spec: &ServiceSpec) {
+    if let Some(word) = metadata.annotations.get(BALANCE_ANNOTATION).filter(|word| balance(word).is_none()) {
+        report.refuse(
+            format!("metadata.annotations[{BALANCE_ANNOTATION}]"),
+            format!("{word:?} is not supported; expected RoundRobin or LeastRequest"),
+        );
+    }
     if let Some(kind) = spec.kind.as_deref().filter(|kind| *kind != "ClusterIP") {
         report.refuse("spec.type", format!("{kind:?} is not supported; expected ClusterIP"));
     }

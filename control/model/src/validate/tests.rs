@@ -32,6 +32,10 @@ fn names_and_labels_have_kubernetes_formats() {
         ("{name: web, labels: {'a b': c}}", "metadata.labels[a b]"),
         ("{name: web, labels: {a: '-c'}}", "metadata.labels[a]"),
         ("{name: web, creationTimestamp: yesterday}", "such as 2026-01-31T12:00:00Z"),
+        (
+            "{name: web, annotations: {ringway.mesh/balance: random}}",
+            "metadata.annotations[ringway.mesh/balance]: \"random\" is not supported; expected RoundRobin or",
+        ),
     ] {
         let text =
             format!("apiVersion: v1\nkind: Service\nmetadata: {metadata}\nspec: {{ports: [{{port: 80}}]}}");

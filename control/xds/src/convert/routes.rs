@@ -5,7 +5,7 @@ use model::table::{HttpMatch, HttpRoute, PathMatch, RouteTable, ValueMatch, Valu
 use super::audience::Audience;
 use super::error::FieldError;
 use super::route_action;
-use super::wire::encode_regex;
+use super::wire::{clip, encode_regex};
 use crate::envoy::route::{
     self as proto, header_matcher::HeaderMatchSpecifier,
     query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
@@ -108,7 +108,8 @@ pub(super) fn decode(message: proto::RouteConfiguration) -> Result<RouteTable, F
     for (outer, host) in message.virtual_hosts.into_iter().enumerate() {
         let mut routes = Vec::with_capacity(host.routes.len());
         for (inner, route) in host.routes.into_iter().enumerate() {
-            let path = format!("virtual_hosts[{outer}].routes[{inner}]");
+            // With the name, by which the control plane knows whose it is.
+            let path = format!("virtual_hosts[{outer}].routes[{inner}] ({})", clip(&route.name));
             routes.push(decode_route(route).map_err(|e| e.within(&path))?);
         }
         virtual_hosts.push(VirtualHost { name: host.name, domains: host.domains, routes });

@@ -182,8 +182,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap, seen: &mut Seen) -> Hop {
     hop
 }
 
-/// Leaves one `Content-Length` if all that are there are the same number, else none. hyper reads none of a response to
-/// HEAD, and writes no response that has several or a wrong one.
+/// Leaves one `Content-Length` if all that are there are the same number, else none. A filter may have set another.
 pub(crate) fn settle_length(headers: &mut HeaderMap) {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return };

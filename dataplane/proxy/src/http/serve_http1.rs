@@ -20,11 +20,10 @@ use crate::http1::{
     Conn, Framing, HeadFinder, Refusal, RequestHead, Step, Wire, may_have_body, put_frame, put_response,
     take_request,
 };
-use crate::limits::{LINGER, LINGER_PAUSE};
 use crate::relay::{End, relay};
 use crate::runtime::Runtime;
 use crate::sniff::Prefixed;
-use crate::upstream::ClientBody;
+use crate::upstream::{ClientBody, IdleWatch};
 
 /// How a connection goes on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ pub(super) async fn serve_http1<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<
 
 /// What a client said that is only heard out.
 enum Heard {
-    Bytes,
+    Bytes(usize),
     End,
     Nothing,
 }
@@ -239,7 +238,7 @@ impl<R: Runtime> Connection<R> {
     async fn skip_body(&self) -> Next {
         let whole = self.patiently(|cx| {
             self.conn.poll_body(cx).map(|step| match step {
-                Step::Data(_) => Heard::Bytes,
+                Step::Data(data) => Heard::Bytes(data.len()),
                 Step::Trailers(_) | Step::Done | Step::More => Heard::End,
                 Step::Broken => Heard::Nothing,
             })
@@ -261,7 +260,7 @@ impl<R: Runtime> Connection<R> {
             let mut wire = self.conn.wire.borrow_mut();
             wire.read.clear();
             wire.poll_fill(cx).map(|read| match read {
-                Ok(1..) => Heard::Bytes,
+                Ok(bytes @ 1..) => Heard::Bytes(bytes),
                 Ok(0) => Heard::End,
                 Err(_) => Heard::Nothing,
             })
@@ -271,19 +270,23 @@ impl<R: Runtime> Connection<R> {
 
     /// Hears the client out, within the limits of a lingering close. True: to the end.
     async fn patiently(&self, mut hear: impl FnMut(&mut Context<'_>) -> Poll<Heard>) -> bool {
-        let runtime = &self.client.engine.runtime;
-        let mut end = runtime.sleep(LINGER);
-        let mut pause = runtime.sleep(LINGER_PAUSE);
+        let (runtime, limits) = (&self.client.engine.runtime, &self.client.engine.config.limits);
+        let mut end = runtime.sleep(limits.linger);
+        let mut pause = IdleWatch::new(runtime.clone(), limits.linger_idle);
+        let mut left = limits.linger_bytes;
         poll_fn(|cx| {
-            loop {
-                match hear(cx) {
-                    Poll::Ready(Heard::Bytes) => pause = runtime.sleep(LINGER_PAUSE),
-                    Poll::Ready(Heard::End) => return Poll::Ready(true),
-                    Poll::Ready(Heard::Nothing) => return Poll::Ready(false),
-                    Poll::Pending => break,
+            while let Poll::Ready(heard) = hear(cx) {
+                match heard {
+                    Heard::Bytes(bytes) => left = left.saturating_sub(bytes as u64),
+                    Heard::End => return Poll::Ready(true),
+                    Heard::Nothing => return Poll::Ready(false),
                 }
+                if left == 0 {
+                    return Poll::Ready(false);
+                }
+                pause.on_progress();
             }
-            let over = Pin::new(&mut pause).poll(cx).is_ready() || Pin::new(&mut end).poll(cx).is_ready();
+            let over = pause.poll_expired(cx).is_ready() || Pin::new(&mut end).poll(cx).is_ready();
             if over { Poll::Ready(false) } else { Poll::Pending }
         })
         .await

@@ -1,7 +1,7 @@
 //! HTTP/1.1 on the wire (RFC 9112): a buffered connection, the heads of messages, and how their bodies are framed. Both
 //! sides of the proxy stand on it: `http::serve_http1` towards clients, `upstream::h1` towards backends.
 //!
-//! Grammar is httparse's, header maps are `http`'s; buffering, framing and refusal are ours (`docs/decisions/008`).
+//! Grammar is httparse's, header maps are `http`'s; buffering, framing and refusal are ours (`docs/decisions/009`).
 
 mod decoder;
 mod framing;

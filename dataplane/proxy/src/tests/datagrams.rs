@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Response;
 use http_body_util::Full;
 use model::table::*;
-use socket::{Admission, Discard, FirstDatagram, Forward, Instant, InterfaceId};
+use socket::{Admission, Discard, FirstDatagram, Forward, Instant, InterfaceId, SessionCounts};
 
 use super::world::*;
 
@@ -26,12 +26,17 @@ fn table(backends: Vec<WeightedCluster>) -> Table {
 }
 
 fn admit(world: &World, to: &str, current: Option<&str>) -> Forward {
+    admit_beside(world, to, current, &SessionCounts::default())
+}
+
+fn admit_beside(world: &World, to: &str, current: Option<&str>, load: &SessionCounts) -> Forward {
     let first = FirstDatagram {
         interface: InterfaceId(0),
         source: address("192.0.2.7:5000"),
         destination: address(to),
         payload: &[],
         current: current.map(address),
+        load,
     };
     world.proxy.clone().admit(&first, Instant::ZERO)
 }
@@ -62,6 +67,65 @@ fn sessions_are_drawn_by_weight_and_named_by_their_tag() {
         assert!((1_080..1_320).contains(&counts[0]) && (1_080..1_320).contains(&counts[1]), "{counts:?}");
         assert!((500..700).contains(&counts[2]), "{counts:?}");
         assert_eq!(world.sample("ringway_datagram_sessions_total", &[("listener", "rtp")]), 3_000.0);
+    });
+}
+
+/// A table of one UDP cluster with endpoints `10.0.1.1:1` on by their weights.
+fn balanced(balance: Balance, weights: &[u32]) -> Table {
+    let mut table = tables().cluster("c", UpstreamProtocol::Udp, &[]).0;
+    table.clusters.get_mut("c").unwrap().balance = balance;
+    let endpoint = |(at, &weight): (usize, &u32)| Endpoint {
+        address: address(&format!("10.0.1.{}:1", at + 1)),
+        weight,
+        healthy: true,
+        workload: "w".into(),
+    };
+    table.endpoints.insert("c".into(), weights.iter().enumerate().map(endpoint).collect());
+    let door = Protocol::Udp { backends: vec![share("c", 1)], idle: IDLE };
+    Table { version: 7, ..Tables(table).stream("rtp", DOOR, door).0 }
+}
+
+/// The endpoints that sessions which come one by one and stay are given, as the last number of their address.
+fn given(world: &World, sessions: usize) -> Vec<u32> {
+    let mut load = SessionCounts::default();
+    let admitted = (0..sessions).map(|_| {
+        let to = address(&endpoint(admit_beside(world, DOOR, None, &load)).0);
+        load.add(to);
+        to.ip().to_string().rsplit('.').next().unwrap().parse().unwrap()
+    });
+    admitted.collect()
+}
+
+fn shares(given: &[u32], endpoints: u32) -> Vec<usize> {
+    (1..=endpoints).map(|of| given.iter().filter(|&&at| at == of).count()).collect()
+}
+
+#[test]
+fn round_robin_gives_each_endpoint_its_turn_by_its_weight() {
+    run(|world| async move {
+        world.serve(balanced(Balance::RoundRobin, &[5, 1, 1]));
+        assert_eq!(given(&world, 7), [1, 1, 2, 1, 3, 1, 1]);
+        world.serve(balanced(Balance::RoundRobin, &[1, 1, 1, 1]));
+        assert_eq!(shares(&given(&world, 400), 4), [100; 4]);
+    });
+}
+
+#[test]
+fn least_request_gives_a_session_to_the_endpoint_with_fewer_sessions_of_two() {
+    run(|world| async move {
+        world.serve(balanced(Balance::LeastRequest, &[1, 1, 1, 1]));
+        // A draw alone would differ by some 17 (four standard deviations: 70).
+        assert!(shares(&given(&world, 400), 4).iter().all(|share| (90..=110).contains(share)));
+        world.serve(balanced(Balance::LeastRequest, &[3, 1]));
+        let by_weight = shares(&given(&world, 400), 2);
+        assert!((280..=320).contains(&by_weight[0]), "{by_weight:?}");
+        let mut load = SessionCounts::default();
+        (0..50).for_each(|_| load.add(address("10.0.1.1:1")));
+        world.serve(balanced(Balance::LeastRequest, &[1, 1]));
+        let to_empty =
+            (0..400).filter(|_| endpoint(admit_beside(&world, DOOR, None, &load)).0 == "10.0.1.2:1");
+        // All but those whose two draws both fall on the loaded one: three quarters.
+        assert!((250..=350).contains(&to_empty.count()));
     });
 }
 

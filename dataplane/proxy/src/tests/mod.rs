@@ -3,6 +3,7 @@
 mod answers;
 mod datagrams;
 mod drains;
+mod early;
 mod fuzz;
 mod hop;
 mod limits;

@@ -5,19 +5,16 @@ use std::cell::Cell;
 /// Something that gets a share by weight.
 pub(crate) trait Weighted {
     fn weight(&self) -> u32;
-    fn is_ready(&self) -> bool;
-    /// Requests it carries now.
-    fn load(&self) -> u32;
     /// Smooth round robin's running value.
     fn current(&self) -> &Cell<i64>;
 }
 
 /// nginx's smooth weighted round robin: each turn every ready one gains its weight, the richest is taken and pays the
 /// sum. Weights 5, 1, 1 give a a b a c a a, never a burst.
-pub(super) fn smooth_round_robin(of: &[impl Weighted]) -> Option<usize> {
+pub(super) fn smooth_round_robin<T: Weighted>(of: &[T], is_ready: impl Fn(&T) -> bool) -> Option<usize> {
     let mut total = 0;
     let mut best: Option<(usize, i64)> = None;
-    for (at, candidate) in of.iter().enumerate().filter(|(_, candidate)| candidate.is_ready()) {
+    for (at, candidate) in of.iter().enumerate().filter(|(_, candidate)| is_ready(candidate)) {
         let weight = i64::from(candidate.weight());
         let current = candidate.current().get() + weight;
         candidate.current().set(current);
@@ -31,15 +28,20 @@ pub(super) fn smooth_round_robin(of: &[impl Weighted]) -> Option<usize> {
     Some(at)
 }
 
-/// Draws two by weight and takes the one with less load for its weight.
-pub(super) fn less_loaded_of_two(of: &[impl Weighted], mut random: impl FnMut() -> u64) -> Option<usize> {
-    let weights = || of.iter().map(|each| if each.is_ready() { each.weight() } else { 0 });
+/// Draws two by weight and takes the one with less load for its weight. `load` is what one carries now.
+pub(super) fn less_loaded_of_two<T: Weighted>(
+    of: &[T],
+    is_ready: impl Fn(&T) -> bool,
+    load: impl Fn(&T) -> u32,
+    mut random: impl FnMut() -> u64,
+) -> Option<usize> {
+    let weights = || of.iter().map(|each| if is_ready(each) { each.weight() } else { 0 });
     let first = draw(weights(), random())?;
     let second = draw(weights(), random())?;
     let load = |at: usize| {
         let each = &of[at];
-        // One more than it carries: what it would carry with this request.
-        (u64::from(each.load()) + 1, u64::from(each.weight()))
+        // One more than it carries: what it would carry with this one.
+        (u64::from(load(each)) + 1, u64::from(each.weight()))
     };
     let ((load_a, weight_a), (load_b, weight_b)) = (load(first), load(second));
     Some(if load_b * weight_a < load_a * weight_b { second } else { first })
@@ -77,12 +79,6 @@ mod tests {
         fn weight(&self) -> u32 {
             self.weight
         }
-        fn is_ready(&self) -> bool {
-            self.ready
-        }
-        fn load(&self) -> u32 {
-            self.load
-        }
         fn current(&self) -> &Cell<i64> {
             &self.current
         }
@@ -90,6 +86,14 @@ mod tests {
 
     fn each(weight: u32, ready: bool, load: u32) -> Each {
         Each { weight, ready, load, current: Cell::new(0) }
+    }
+
+    fn in_turn(of: &[Each]) -> Option<usize> {
+        smooth_round_robin(of, |each| each.ready)
+    }
+
+    fn less_loaded(of: &[Each], random: impl FnMut() -> u64) -> Option<usize> {
+        less_loaded_of_two(of, |each| each.ready, |each| each.load, random)
     }
 
     /// SplitMix64: enough chance for a test, and the same every time.
@@ -107,30 +111,30 @@ mod tests {
     #[test]
     fn round_robin_is_smooth_and_keeps_to_the_weights() {
         let of = [each(5, true, 0), each(1, true, 0), each(1, true, 0)];
-        let turns: Vec<_> = (0..7).map(|_| smooth_round_robin(&of).unwrap()).collect();
+        let turns: Vec<_> = (0..7).map(|_| in_turn(&of).unwrap()).collect();
         assert_eq!(turns, [0, 0, 1, 0, 2, 0, 0]);
     }
 
     #[test]
     fn what_is_not_ready_gets_nothing() {
         let of = [each(5, false, 0), each(1, true, 0)];
-        assert!((0..5).all(|_| smooth_round_robin(&of) == Some(1)));
+        assert!((0..5).all(|_| in_turn(&of) == Some(1)));
         let mut random = chance();
-        assert!((0..100).all(|_| less_loaded_of_two(&of, &mut random) == Some(1)));
+        assert!((0..100).all(|_| less_loaded(&of, &mut random) == Some(1)));
         let none = [each(1, false, 0)];
-        assert_eq!(smooth_round_robin(&none), None);
-        assert_eq!(less_loaded_of_two(&none, &mut random), None);
+        assert_eq!(in_turn(&none), None);
+        assert_eq!(less_loaded(&none, &mut random), None);
     }
 
     #[test]
     fn the_less_loaded_for_its_weight_is_preferred() {
         let mut random = chance();
         let of = [each(1, true, 10), each(1, true, 0)];
-        let taken = (0..10_000).filter(|_| less_loaded_of_two(&of, &mut random) == Some(0)).count();
+        let taken = (0..10_000).filter(|_| less_loaded(&of, &mut random) == Some(0)).count();
         // Only when both draws fall on the loaded one: a quarter.
         assert!((2_200..2_800).contains(&taken), "{taken}");
         let of = [each(9, true, 0), each(1, true, 0)];
-        let taken = (0..10_000).filter(|_| less_loaded_of_two(&of, &mut random) == Some(1)).count();
+        let taken = (0..10_000).filter(|_| less_loaded(&of, &mut random) == Some(1)).count();
         assert!(taken < 400, "{taken}");
     }
 

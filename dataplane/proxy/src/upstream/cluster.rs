@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use model::table::{Balance, HealthCheck, UpstreamProtocol};
+use socket::FirstDatagram;
 
 use super::balance::{self, Weighted};
 use super::h1::Pool;
@@ -112,11 +113,32 @@ impl<R: Runtime> Cluster<R> {
     /// A ready endpoint by the cluster's way of balancing; `None` when none is ready.
     pub fn pick(&self, runtime: &R) -> Option<Rc<Endpoint<R>>> {
         let endpoints = self.endpoints.borrow();
+        let ready = |endpoint: &Rc<Endpoint<R>>| endpoint.is_ready();
         let at = match self.settings.get().balance {
-            Balance::RoundRobin => balance::smooth_round_robin(endpoints.as_slice()),
-            Balance::LeastRequest => balance::less_loaded_of_two(endpoints.as_slice(), || runtime.random()),
+            Balance::RoundRobin => balance::smooth_round_robin(endpoints.as_slice(), ready),
+            Balance::LeastRequest => {
+                let load = |endpoint: &Rc<Endpoint<R>>| endpoint.in_flight.get();
+                balance::less_loaded_of_two(endpoints.as_slice(), ready, load, || runtime.random())
+            }
         };
         at.map(|at| Rc::clone(&endpoints[at]))
+    }
+
+    /// The same for a datagram session, whose load is the sessions that this worker's stack has. A datagram is rewritten
+    /// in place and so keeps its family: a workload of two families is listed with both.
+    pub fn pick_for_datagrams(&self, runtime: &R, first: &FirstDatagram<'_>) -> Option<SocketAddr> {
+        let endpoints = self.endpoints.borrow();
+        let fits = |endpoint: &Rc<Endpoint<R>>| {
+            endpoint.is_ready() && endpoint.address.is_ipv4() == first.destination.is_ipv4()
+        };
+        let at = match self.settings.get().balance {
+            Balance::RoundRobin => balance::smooth_round_robin(endpoints.as_slice(), fits),
+            Balance::LeastRequest => {
+                let load = |endpoint: &Rc<Endpoint<R>>| first.load.of(endpoint.address);
+                balance::less_loaded_of_two(endpoints.as_slice(), fits, load, || runtime.random())
+            }
+        };
+        at.map(|at| endpoints[at].address)
     }
 }
 
@@ -149,10 +171,6 @@ impl<R: Runtime> Endpoint<R> {
         self.checked.set(healthy);
     }
 
-    pub fn weight(&self) -> u32 {
-        self.weight.get()
-    }
-
     /// Unused connections, of both versions.
     pub fn pooled(&self) -> usize {
         self.h1.idle() + self.h2.open()
@@ -179,14 +197,6 @@ impl<R: Runtime> Endpoint<R> {
 impl<R: Runtime> Weighted for Rc<Endpoint<R>> {
     fn weight(&self) -> u32 {
         self.weight.get()
-    }
-
-    fn is_ready(&self) -> bool {
-        Endpoint::is_ready(self)
-    }
-
-    fn load(&self) -> u32 {
-        self.in_flight.get()
     }
 
     fn current(&self) -> &Cell<i64> {

@@ -16,6 +16,8 @@ pub(crate) mod table;
 pub use rtp::RtpStream;
 
 use crate::{Discard, Instant, InterfaceId};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,6 +38,31 @@ pub struct FirstDatagram<'a> {
     pub payload: &'a [u8],
     /// Where the session goes today, when it is judged again after a table change.
     pub current: Option<SocketAddr>,
+    /// What the endpoints have to carry already.
+    pub load: &'a SessionCounts,
+}
+
+/// How many sessions each endpoint has. Ordered: endpoints are few, and one seed must mean one order.
+#[derive(Clone, Debug, Default)]
+pub struct SessionCounts(BTreeMap<SocketAddr, u32>);
+
+impl SessionCounts {
+    pub fn of(&self, endpoint: SocketAddr) -> u32 {
+        self.0.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    pub fn add(&mut self, endpoint: SocketAddr) {
+        *self.0.entry(endpoint).or_insert(0) += 1;
+    }
+
+    pub fn remove(&mut self, endpoint: SocketAddr) {
+        if let Entry::Occupied(mut count) = self.0.entry(endpoint) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// What becomes of a datagram session. Only [`Forward::Rewrite`] makes one: the others are asked for again with every

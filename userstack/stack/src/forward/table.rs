@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::rtp::{Rtp, Streams};
-use super::{SessionInfo, Traffic};
+use super::{SessionCounts, SessionInfo, Traffic};
 use crate::hash::{Key, Map, bits};
 use crate::tcp::boundary::Path;
 use crate::wheel::{TimerId, Wheel};
@@ -164,6 +164,7 @@ pub(crate) struct Sessions {
     timers: Wheel<u32>,
     ended: VecDeque<SessionInfo>,
     pub share: Share,
+    pub counts: SessionCounts,
     /// Sessions judged under an older one are judged again.
     pub version: u64,
 }
@@ -177,6 +178,7 @@ impl Sessions {
             timers: Wheel::new(now),
             ended: VecDeque::new(),
             share,
+            counts: SessionCounts::default(),
             version: 0,
         }
     }
@@ -211,6 +213,7 @@ impl Sessions {
         (forth.only_from, back.only_from) = only_from;
         self.index.insert(Tuple::new(client, service), (slot, Direction::Forth));
         self.index.insert(Tuple::new(endpoint, ours), (slot, Direction::Back));
+        self.counts.add(endpoint);
         self.slots[slot as usize] = Some(Session {
             client,
             service,
@@ -234,6 +237,7 @@ impl Sessions {
         self.timers.cancel(session.timer);
         self.index.remove(&Tuple::new(session.client, session.service));
         self.index.remove(&Tuple::new(session.endpoint, session.ours));
+        self.counts.remove(session.endpoint);
         self.free.push(slot);
         if self.ended.len() == MAX_ENDED {
             self.ended.pop_front();
