@@ -162,7 +162,7 @@ async fn a_stock_grpc_client_calls_on_when_the_control_plane_has_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let bootstrap = grpc_bootstrap(directory.path(), &mesh);
     let (mut client, mut output) = Program::serving(
-        Command::new(environment().join("bin/python"))
+        Command::new(program("python"))
             .arg(interop("grpc_peer.py"))
             .args(["endure", "xds:///echo.default:50051", "2"])
             .env("GRPC_XDS_BOOTSTRAP", &bootstrap),

@@ -19,7 +19,6 @@ use crate::tasks::Tasks;
 use crate::timers::Timers;
 use crate::waiters::{Wait, Waiters};
 
-
 /// What a core consists of, shared by its owner and the thread-local scope.
 pub(crate) struct Scope {
     pub(crate) number: CoreNumber,

@@ -242,7 +242,7 @@ impl<R: Runtime> H1<R> {
     }
 
     /// After a 101: the bare connection.
-    pub fn upgrade(self: Box<Self>) -> Tunnel<R::Io> {
+    pub fn upgrade(self) -> Tunnel<R::Io> {
         let (io, read) = self.wire.into_parts();
         Tunnel { io, read }
     }
