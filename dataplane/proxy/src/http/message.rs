@@ -154,11 +154,6 @@ pub(crate) struct Hop {
 /// Removes the fields of one hop, and those that `Connection` names. `seen` says what is there before and after.
 pub(crate) fn strip_hop(headers: &mut HeaderMap, seen: &mut Seen) -> Hop {
     let mut hop = Hop::default();
-    if seen.has_transfer_coding() {
-        // The coding overrides the length, and who forwards the message removes it (RFC 9112, section 6.3). hyper does so
-        // in requests alone.
-        headers.remove(header::CONTENT_LENGTH);
-    }
     if seen.hop[0] {
         hop.trailers = headers.get(header::TE).is_some_and(|te| lists(te, "trailers"));
     }

@@ -172,21 +172,28 @@ fn a_backends_ambiguous_answer_is_not_passed_on() {
 }
 
 #[test]
-fn a_backends_length_beside_its_chunks_is_not_passed_on() {
-    run(|world| async move {
-        world.raw_backend(BACKEND, |mut io| async move {
-            use tokio::io::AsyncWriteExt;
-            read_until(&mut io, "\r\n\r\n").await;
-            let head =
-                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n";
-            io.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
-            read_quiet(&mut io).await;
+fn a_backends_length_beside_its_chunks_is_not_passed_on_and_two_lengths_are_refused() {
+    for (lengths, status) in
+        [("Content-Length: 2\r\n", 200), ("Content-Length: 2\r\nContent-Length: 3\r\n", 502)]
+    {
+        run(|world| async move {
+            world.raw_backend(BACKEND, move |mut io| async move {
+                use tokio::io::AsyncWriteExt;
+                read_until(&mut io, "\r\n\r\n").await;
+                let head = format!("HTTP/1.1 200 OK\r\n{lengths}Transfer-Encoding: chunked\r\n\r\n");
+                io.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+                read_quiet(&mut io).await;
+            });
+            world.serve(simple(BACKEND));
+            let answer = world.fetch("/").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert_eq!(answer.contains("\r\n\r\n5\r\nhello\r\n"), status == 200, "{answer}");
+            assert!(
+                !answer.contains("content-length: 2") && !answer.contains("content-length: 3"),
+                "{answer}"
+            );
         });
-        world.serve(simple(BACKEND));
-        let answer = world.fetch("/").await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("5\r\nhello\r\n"), "{answer}");
-        assert!(!answer.contains("content-length"), "{answer}");
-    });
+    }
 }
 
 #[test]
