@@ -54,6 +54,7 @@ pub const CASES: &[Case] = &[
     work("interfaces_16", "datagram", || nic::one_busy_of(16, 10_000)),
     work("interfaces_256", "datagram", || nic::one_busy_of(256, 10_000)),
     work("http1_request", "request", || relay::http1(5_000)),
+    work("http1_connection", "request", || relay::http1_connections(5_000)),
     work("http2_request", "request", || relay::http2(5_000)),
     work("tcp_relay", "MiB", || relay::relayed(64)),
     heap("idle_unused", || relay::before_the_first_byte(10_000)),

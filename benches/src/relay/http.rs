@@ -23,6 +23,8 @@ const WARM_UP: u64 = 1_000;
 
 const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: a.example\r\nUser-Agent: wrk/4.1.0\r\nAccept: */*\r\n\r\n";
+const LAST_REQUEST: &[u8] =
+    b"GET /index.html HTTP/1.1\r\nHost: a.example\r\nUser-Agent: wrk/4.1.0\r\nConnection: close\r\n\r\n";
 const ANSWER_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: canned\r\nContent-Type: text/html\r\nETag: \"5f\"\r\nContent-Length: 1024\r\n\r\n";
 
@@ -37,6 +39,23 @@ pub fn http1(requests: u64) -> Sums {
             let stream = connect(HTTP1_PORT).await;
             loop {
                 ask(&stream).await;
+                answers.set(answers.get() + 1);
+            }
+        });
+    }
+    count(world, &answers, requests)
+}
+
+/// As [`http1`], with a new connection for each request, which the gateway closes after its answer.
+pub fn http1_connections(requests: u64) -> Sums {
+    let mut world = World::new();
+    world.backend.core.spawn(serve_canned());
+    let answers = Progress::default();
+    for _ in 0..HTTP1_CONNECTIONS {
+        let answers = Rc::clone(&answers);
+        world.client.core.spawn(async move {
+            loop {
+                ask_once(&connect(HTTP1_PORT).await).await;
                 answers.set(answers.get() + 1);
             }
         });
@@ -97,6 +116,19 @@ pub(super) async fn ask(stream: &TcpStream) {
             return;
         }
     }
+}
+
+/// The only request of a connection, up to the end of the stream.
+async fn ask_once(stream: &TcpStream) {
+    stream.write_all(LAST_REQUEST).await.expect("the connection lives");
+    let (mut received, mut piece) = (0, [0; 2 * BODY_BYTES]);
+    loop {
+        match stream.read(&mut piece).await.expect("the gateway closes in order") {
+            0 => break,
+            read => received += read,
+        }
+    }
+    assert!(received > BODY_BYTES, "the answer is whole");
 }
 
 /// Answers every request on every connection with the same bytes.

@@ -10,7 +10,7 @@ mod http;
 mod idle;
 mod streams;
 
-pub use http::{http1, http2};
+pub use http::{http1, http1_connections, http2};
 pub use idle::{after_one_request, before_the_first_byte};
 pub use streams::relayed;
 

@@ -70,7 +70,8 @@ impl Stack {
     ) -> Result<Verdict, Discard> {
         let config = self.output.locals.find(interface).ok_or(Discard::InterfaceUnknown)?;
         let link = Link::parse(packet.bytes(), config)?;
-        let header = parse_ip(&link, packet)?.ok_or(Discard::EthernetUnknownType)?;
+        let header =
+            parse_ip(&link, packet.bytes(), packet.total_len())?.ok_or(Discard::EthernetUnknownType)?;
         self.on_whole(&Arrived { interface, link, reassembled: true }, &header, packet, admission, now)
     }
 
@@ -82,12 +83,15 @@ impl Stack {
         now: Instant,
     ) -> Result<Verdict, Discard> {
         let config = self.output.locals.find(interface).ok_or(Discard::InterfaceUnknown)?;
-        let link = Link::parse(packet.chunk(0), config)?;
-        let Some(header) = parse_ip(&link, packet)? else {
+        let (head, total_len) = (packet.chunk(0), packet.total_len());
+        let link = Link::parse(head, config)?;
+        let Some(header) = parse_ip(&link, head, total_len)? else {
             let config = self.interface(interface)?;
             return arp::handle(&mut self.output, &config, &link, packet, now);
         };
-        packet.truncate(header.end);
+        if header.end < total_len {
+            packet.truncate(header.end);
+        }
         let arrived = Arrived { interface, link, reassembled: false };
         if header.fragment.is_some() {
             return self.on_fragment(&arrived, &header, packet, admission, now);
@@ -114,7 +118,8 @@ impl Stack {
             }
             Added::Whole(whole) => whole,
         };
-        let header = parse_ip(&arrived.link, &whole)?.ok_or(Discard::EthernetUnknownType)?;
+        let header =
+            parse_ip(&arrived.link, whole.bytes(), whole.total_len())?.ok_or(Discard::EthernetUnknownType)?;
         let worker = steer::whole_packet(&whole, &header, self.config.workers);
         if let Some(worker) = worker.filter(|worker| *worker != self.config.worker) {
             return self.hand_over(worker, arrived.interface, &whole);
@@ -257,11 +262,11 @@ impl Stack {
     }
 }
 
-/// The IP header behind the link header; `None`: it is ARP.
-fn parse_ip(link: &Link, packet: &dyn Chain) -> Result<Option<Header>, Discard> {
+/// The IP header behind the link header, in the first chunk of a packet of `total_len`; `None`: it is ARP.
+fn parse_ip(link: &Link, head: &[u8], total_len: usize) -> Result<Option<Header>, Discard> {
     match link.ether_type {
-        ether_type::IPV4 => ipv4::parse(packet.chunk(0), link.len, packet.total_len()).map(Some),
-        ether_type::IPV6 => ipv6::parse(packet.chunk(0), link.len, packet.total_len()).map(Some),
+        ether_type::IPV4 => ipv4::parse(head, link.len, total_len).map(Some),
+        ether_type::IPV6 => ipv6::parse(head, link.len, total_len).map(Some),
         ether_type::ARP => Ok(None),
         _ => Err(Discard::EthernetUnknownType),
     }
@@ -281,8 +286,11 @@ fn check_tcp(packet: &dyn Chain, header: &Header, unfinished_allowed: bool) -> R
     if unfinished_allowed && field == pseudo_header.fold() {
         return Ok(());
     }
-    let mut sum = checksum::Sum::default();
-    crate::chain::for_each_slice(packet, header.transport, header.end, |slice| sum.add(slice));
+    let mut sum = checksum::Sum::of(segment);
+    if segment.len() < len {
+        let rest = header.transport + segment.len();
+        crate::chain::for_each_slice(packet, rest, header.end, |slice| sum.add(slice));
+    }
     match checksum::judge(pseudo_header, sum, field) {
         checksum::Received::Correct => Ok(()),
         checksum::Received::Unfinished | checksum::Received::Wrong => Err(Discard::TcpChecksum),

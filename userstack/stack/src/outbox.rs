@@ -55,6 +55,9 @@ impl Outbox {
     /// Writes packets until `budget` is spent; what an interface does not take stays, in order. True: some could go on
     /// if there were more budget.
     pub fn transmit(&mut self, egress: &mut dyn Egress, budget: &mut usize) -> bool {
+        if self.queue.is_empty() {
+            return false;
+        }
         let mut kept = 0;
         for _ in 0..self.queue.len() {
             if *budget == 0 {

@@ -32,7 +32,8 @@ impl Tcp {
         if header.source_port == 0 || header.destination_port == 0 {
             return Err(Discard::TcpPortZero);
         }
-        let segment = Segment { header, text: Text::new(packet, tcp_offset + length) };
+        let head = bytes.get(length..).unwrap_or_default();
+        let segment = Segment { header, text: Text::new(packet, tcp_offset + length, head) };
         let tuple = Tuple::new(
             SocketAddr::new(arrival.local, header.destination_port),
             SocketAddr::new(arrival.remote, header.source_port),

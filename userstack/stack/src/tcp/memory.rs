@@ -166,14 +166,16 @@ impl Ring {
     fn grow(&mut self, pool: &mut Pool, bytes: usize) -> bool {
         let wanted = bytes.max(self.expected as usize);
         let Some(mut larger) = pool.acquire(wanted).or_else(|| pool.acquire(bytes)) else { return false };
+        if self.buffer.is_empty() {
+            (self.buffer, self.head) = (larger, 0);
+            return true;
+        }
         // All of the old buffer, not only `len`: bytes out of order lie beyond.
         let old = std::mem::take(&mut self.buffer);
         let (wrapped, first) = old.split_at(self.head as usize);
         larger[..first.len()].copy_from_slice(first);
         larger[first.len()..old.len()].copy_from_slice(wrapped);
-        if !old.is_empty() {
-            pool.release(old);
-        }
+        pool.release(old);
         (self.buffer, self.head) = (larger, 0);
         true
     }

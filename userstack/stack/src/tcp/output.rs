@@ -81,8 +81,21 @@ impl Connection {
             // A segment that IP could not place counts as sent: its timer sends it again.
             *budget -= 1;
             self.on_sent(plan, pool, now);
+            if self.has_said_all() {
+                return Progress::Done;
+            }
         }
         Progress::More
+    }
+
+    /// Nothing is left of what [`Connection::next_segment`] looks for: mostly so after one segment.
+    fn has_said_all(&self) -> bool {
+        self.state.is_synchronized()
+            && self.send.unsent() == 0
+            && self.send.fin_queued == self.send.fin_sent
+            && self.send.probe == Probe::None
+            && !self.receive.ack_now
+            && self.recovery.scoreboard.lost_bytes() == 0
     }
 
     fn learn_path(&mut self, sink: &mut dyn SegmentSink, pool: &mut Pool) -> Result<(), Progress> {

@@ -33,12 +33,14 @@ pub(crate) struct Text<'a> {
     packet: &'a dyn Chain,
     offset: usize,
     len: usize,
+    /// What of it lies in the first chunk, and mostly that is all.
+    head: &'a [u8],
 }
 
 impl<'a> Text<'a> {
-    /// What lies in `packet` from `offset` on.
-    pub(crate) fn new(packet: &'a dyn Chain, offset: usize) -> Self {
-        Self { packet, offset, len: packet.total_len().saturating_sub(offset) }
+    /// What lies in `packet` from `offset` on, of which `head` is in the first chunk.
+    pub(crate) fn new(packet: &'a dyn Chain, offset: usize, head: &'a [u8]) -> Self {
+        Self { packet, offset, len: packet.total_len().saturating_sub(offset), head }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -52,11 +54,16 @@ impl<'a> Text<'a> {
     /// `len` bytes from `skip` on.
     pub(crate) fn part(&self, skip: u32, len: u32) -> Self {
         debug_assert!(skip + len <= self.len());
-        Self { packet: self.packet, offset: self.offset + skip as usize, len: len as usize }
+        let (skip, len) = (skip as usize, len as usize);
+        let head = self.head.get(skip..).unwrap_or_default();
+        Self { packet: self.packet, offset: self.offset + skip, len, head }
     }
 
     /// Copies all of it to `at` of the ring.
     pub(crate) fn copy_to(&self, ring: &mut Ring, at: usize) {
+        if let Some(all) = self.head.get(..self.len) {
+            return ring.write_at(at, all);
+        }
         let (mut at, mut skip, mut left) = (at, self.offset, self.len);
         for index in 0..self.packet.chunks() {
             let chunk = self.packet.chunk(index);
