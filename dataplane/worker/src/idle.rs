@@ -59,6 +59,10 @@ impl Idle {
             waiting.extend(queues.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)));
             // EINTR is a reason to wake as good as any.
             let _ = poll(&mut waiting, Some(&timeout));
+            // A ring that comes after this look makes the next sleep short, and is drained then.
+            if waiting[0].revents().contains(PollFlags::IN) {
+                self.doorbell.drain();
+            }
         }
         self.doorbell.announce_awake();
         worker.wake_ports();
