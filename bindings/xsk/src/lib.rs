@@ -20,7 +20,7 @@
 //! packet could not leave after a tag went on or off in front of it; its rings are private, so that they cannot be used
 //! beside it. It and libxdp keep the first socket open until the memory goes, though its interface left: that queue
 //! would then swallow what it should pass. And neither takes memory that the caller mapped. The system calls are rustix's
-//! safe ones; unsafe code is in `mapping.rs`, `ring.rs`, `pool.rs` and `tap.rs` alone.
+//! safe ones; unsafe code is in `mapping.rs`, `ring.rs`, `pool.rs`, `tap.rs` and `whole.rs` alone.
 //!
 //! Never attaches a program: `ringway-bpf` does, and gets the socket's descriptor for its map.
 
@@ -31,9 +31,11 @@ mod region;
 mod ring;
 mod socket;
 mod tap;
+mod whole;
 
 pub use pool::{Chunk, OtherRegion, Pool};
 pub use queue::{Queue, Received, Statistics};
 pub use region::{CHUNK_BYTES, Region, RegionError};
 pub use socket::{BindError, CopyMode, HEADROOM_BYTES, Socket};
 pub use tap::{TapError, open_tap};
+pub use whole::{Whole, WholeSocket};

@@ -219,7 +219,7 @@ fn bind_shared(fd: &OwnedFd, mut address: SocketAddrXdp, with: BorrowedFd<'_>) -
 }
 
 /// More than the default where the privilege or the system's limit allows it; less only costs speed.
-fn grow_send_buffer(fd: &OwnedFd) {
+pub(crate) fn grow_send_buffer(fd: &OwnedFd) {
     if set_socket_send_buffer_size_force(fd, SEND_BUFFER_BYTES).is_err() {
         let _ = set_socket_send_buffer_size(fd, SEND_BUFFER_BYTES);
     }

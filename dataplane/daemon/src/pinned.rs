@@ -12,6 +12,9 @@ use worker::{Idle, Worker};
 /// The tasks' share of one turn (DESIGN, the turn).
 const TASKS_SHARE: Duration = Duration::from_micros(50);
 
+/// Polls of tasks between two looks at the clock: one takes a few microseconds, a look a fortieth of one.
+const POLLS_PER_LOOK: u32 = 4;
+
 /// The node's clock: nanoseconds since the process started its workers, the same on each.
 #[derive(Copy, Clone, Debug)]
 pub struct Clock {
@@ -40,7 +43,11 @@ impl Clock {
 pub fn run<A: Admission>(worker: &mut Worker<A>, mut idle: Idle, clock: Clock, stop: &Arc<AtomicBool>) {
     let mut now = clock.now();
     while !stop.load(Ordering::Relaxed) {
-        let busy = worker.turn(now, &mut || clock.now().since(now) > TASKS_SHARE);
+        let mut polls = 0;
+        let busy = worker.turn(now, &mut || {
+            polls += 1;
+            polls % POLLS_PER_LOOK == 0 && clock.now().since(now) > TASKS_SHARE
+        });
         let after = clock.now();
         worker.counters_mut().spend(busy, after.since(now));
         now = after;

@@ -1,9 +1,11 @@
 //! What a worker answers when it is asked how it is, and the forms that operators get it in.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nic::QueueCounters;
 use proxy::{Proxy, Sample, SampleKind};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use worker::Discard;
 use worker::{TurnCounters, Worker};
@@ -17,6 +19,8 @@ use crate::sessions::{self, ByRoute};
 pub struct WorkerReport {
     pub number: usize,
     pub turns: TurnCounters,
+    /// CPU time of the worker's thread.
+    pub cpu: Duration,
     /// The stack's, at once or after a packet had waited, and the worker's own, in the order of [`Discard::ALL`].
     pub discards: Vec<u64>,
     pub ports: Vec<(String, QueueCounters)>,
@@ -45,6 +49,7 @@ impl WorkerReport {
         Self {
             number: worker.number(),
             turns: *worker.counters(),
+            cpu: cpu_time(ClockId::ThreadCPUTime),
             discards,
             ports,
             samples,
@@ -72,7 +77,7 @@ pub fn discards(reports: &[WorkerReport]) -> BTreeMap<&'static str, DiscardStatu
 type CountOf = fn(&QueueCounters) -> u64;
 
 /// What dies before or after the stack sees it, by the same kind of name.
-const QUEUE_DISCARDS: [(&str, &str, CountOf); 6] = [
+const QUEUE_DISCARDS: [(&str, &str, CountOf); 7] = [
     (
         "nic_rx_dropped",
         "The kernel had no memory for the packet, or no chunk could hold it (AF_XDP rx_dropped).",
@@ -88,6 +93,11 @@ const QUEUE_DISCARDS: [(&str, &str, CountOf); 6] = [
         c.nic_chain_broken
     }),
     ("nic_tx_no_frame", "No frame was free to copy a packet of another memory into.", |c| c.nic_tx_no_frame),
+    (
+        "nic_tx_dropped",
+        "The kernel had no memory for TCP segments in one piece, or the device did not take them (ENOBUFS).",
+        |c| c.nic_tx_dropped,
+    ),
     ("nic_tx_invalid", "The kernel refused a transmit descriptor (AF_XDP tx_invalid_descs).", |c| {
         c.nic_tx_invalid
     }),
@@ -116,6 +126,7 @@ pub fn exposition(
             discard.count,
         );
     }
+    cpu(&mut text);
     for report in reports {
         worker(&mut text, report);
         for sample in &report.samples {
@@ -155,6 +166,23 @@ fn family_of(sample: &Sample) -> Described<'_> {
     Described { name, help: sample.help, kind }
 }
 
+const WORKER_CPU_HELP: &str = "CPU time of a worker: in turns that found work, in turns that found none, and in going to sleep and waking up.";
+
+/// The CPU time of the process, under the name that Prometheus' own libraries have for it, and the share of the calling
+/// thread, which is the management thread: the process's is this and the workers'.
+fn cpu(text: &mut Exposition) {
+    let process = cpu_time(ClockId::ProcessCPUTime);
+    text.seconds("process_cpu_seconds_total", "CPU time of the process, user and system.", &[], process);
+    let management = cpu_time(ClockId::ThreadCPUTime);
+    let help = "CPU time of the management thread.";
+    text.seconds("ringway_management_cpu_seconds_total", help, &[], management);
+}
+
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
 fn worker(text: &mut Exposition, report: &WorkerReport) {
     let number = report.number.to_string();
     let worker = ("worker", number.as_str());
@@ -171,6 +199,12 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
         let labels = [worker, ("kind", kind)];
         let help = "Where a worker's time went.";
         text.seconds("ringway_worker_seconds_total", help, &labels, time);
+    }
+    // Going to sleep and waking up is what the turns leave of the thread's time.
+    let sleep = report.cpu.saturating_sub(turns.busy + turns.empty);
+    for (kind, time) in [("busy", turns.busy), ("empty", turns.empty), ("sleep", sleep)] {
+        let labels = [worker, ("kind", kind)];
+        text.seconds("ringway_worker_cpu_seconds_total", WORKER_CPU_HELP, &labels, time);
     }
     text.gauge(
         "ringway_worker_longest_turn_seconds",
@@ -213,10 +247,54 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
             counters.copied_packets,
         );
         text.counter(
+            "ringway_queue_merged_packets_total",
+            "Transmitted packets that left in one piece with others of their TCP stream.",
+            &labels,
+            counters.merged_packets,
+        );
+        text.counter(
             "ringway_queue_wakeups_total",
             "System calls made to wake the device.",
             &labels,
             counters.wakeups,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kinds_of_a_workers_cpu_time_add_up_to_its_threads() {
+        let seconds = Duration::from_secs_f64;
+        let turns = TurnCounters {
+            busy: seconds(2.0),
+            empty: seconds(0.5),
+            asleep: seconds(7.0),
+            ..Default::default()
+        };
+        let mut report = WorkerReport {
+            number: 3,
+            turns,
+            cpu: seconds(2.75),
+            discards: Vec::new(),
+            ports: Vec::new(),
+            samples: Vec::new(),
+            sessions: ByRoute::default(),
+            tasks: 0,
+        };
+        let mut text = Exposition::default();
+        worker(&mut text, &report);
+        let text = text.render();
+        for (kind, value) in [("busy", "2"), ("empty", "0.5"), ("sleep", "0.25")] {
+            let line = format!("ringway_worker_cpu_seconds_total{{worker=\"3\",kind=\"{kind}\"}} {value}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        // A worker that had to share its core spent more time in its turns than the core gave it.
+        report.cpu = seconds(1.0);
+        let mut text = Exposition::default();
+        worker(&mut text, &report);
+        assert!(text.render().contains("kind=\"sleep\"} 0\n"));
     }
 }

@@ -6,11 +6,17 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use xsk::{BindError, CopyMode, Pool, Queue, Region, RegionError, Socket};
+use rustix::io::Errno;
+use xsk::{BindError, CopyMode, Pool, Queue, Region, RegionError, Socket, Whole, WholeSocket};
 
 use crate::assembly::Assembly;
+use crate::merge::{Run, unfinished_tcp};
 use crate::packet::{Burst, FRAME_BYTES, Frame, MAX_FRAMES, Packet};
-use crate::{Offloads, QueueCounters, QueuePair};
+use crate::{Large, Offloads, QueueCounters, QueuePair};
+
+/// Fewest segments that one system call of their own is worth: fewer cost no more on the ring, which wakes the kernel
+/// once for all that a burst brings.
+const RUN_MIN: usize = 3;
 
 /// One worker's packet memory: a region for devices that write into it themselves and one for those that the kernel
 /// copies for, because sockets that share memory share its mode. Each is made when the first queue needs it.
@@ -73,6 +79,8 @@ pub struct BoundQueue {
     pub(crate) socket: Socket,
     pub(crate) worker: usize,
     pub(crate) offloads: Offloads,
+    /// For runs of TCP segments, where the device takes them in one piece.
+    pub(crate) whole: Option<WholeSocket>,
 }
 
 impl BoundQueue {
@@ -104,11 +112,11 @@ impl Pools {
 
     /// Takes a queue over to this thread; from here on it can receive and transmit.
     pub fn start(&mut self, bound: BoundQueue) -> Result<XskQueuePair, StartError> {
-        let BoundQueue { socket, offloads, .. } = bound;
+        let BoundQueue { socket, offloads, whole, .. } = bound;
         let queue = socket.queue();
         let pool = self.pool(socket.region()).ok_or(StartError::OwnedElsewhere { queue })?;
         let queue = pool.start(socket).expect("the pool was looked up by the socket's own region");
-        Ok(XskQueuePair::new(queue, offloads))
+        Ok(XskQueuePair::new(queue, offloads, whole))
     }
 
     /// Chunks that are neither with the kernel nor in a packet, over all pools.
@@ -139,13 +147,34 @@ impl Pools {
 pub struct XskQueuePair {
     queue: Queue,
     offloads: Offloads,
+    whole: Option<WholeSocket>,
+    takes_runs: bool,
     assembly: Assembly,
     counters: QueueCounters,
 }
 
+/// What became of something given to the packet socket.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Sent {
+    Gone,
+    /// The device takes no more now.
+    Full,
+    /// The kernel had no memory for it.
+    Lost,
+    /// The device does not take such a packet.
+    Never,
+}
+
 impl XskQueuePair {
-    fn new(queue: Queue, offloads: Offloads) -> Self {
-        Self { queue, offloads, assembly: Assembly::default(), counters: QueueCounters::default() }
+    fn new(queue: Queue, offloads: Offloads, whole: Option<WholeSocket>) -> Self {
+        Self {
+            queue,
+            offloads,
+            takes_runs: whole.is_some(),
+            whole,
+            assembly: Assembly::default(),
+            counters: QueueCounters::default(),
+        }
     }
 
     /// Puts the packet on the ring. `Err` gives it back when it does not fit now.
@@ -155,6 +184,11 @@ impl XskQueuePair {
         if bytes > self.offloads.max_packet_bytes || bytes == 0 {
             self.counters.nic_tx_invalid += 1;
             return Ok(());
+        }
+        match self.send_chain(&packet) {
+            Some(Sent::Full) => return Err(packet),
+            Some(_) => return Ok(()),
+            None => {}
         }
         let ours = self.is_ours(&packet);
         let frames = if ours { packet.frames() } else { bytes.div_ceil(FRAME_BYTES) };
@@ -176,6 +210,70 @@ impl XskQueuePair {
         self.counters.transmitted_packets += 1;
         self.counters.transmitted_bytes += bytes as u64;
         Ok(())
+    }
+
+    /// Sends the segments at the front of the burst in one piece, if they are of one stream and enough of them. `None`:
+    /// they are not, and the first goes by itself.
+    fn send_run(&mut self, burst: &mut Burst) -> Option<Sent> {
+        if !self.takes_runs {
+            return None;
+        }
+        let run = Run::at_front_of(burst).filter(|run| run.packets >= RUN_MIN)?;
+        let sent = self.send_whole(run.whole(), run.headers(burst).bytes(), run.texts(burst));
+        match sent {
+            Sent::Full => return Some(sent),
+            // Then they go one by one, now and later.
+            Sent::Never => {
+                self.takes_runs = false;
+                return None;
+            }
+            Sent::Gone | Sent::Lost => {}
+        }
+        for packet in std::iter::from_fn(|| burst.pop()).take(run.packets) {
+            self.count(sent, packet.len());
+        }
+        Some(sent)
+    }
+
+    /// A chain whose checksum the kernel is to finish. `None`: it is none.
+    fn send_chain(&mut self, packet: &Packet) -> Option<Sent> {
+        if packet.frames() == 1 || self.whole.is_none() {
+            return None;
+        }
+        let head = packet.frame(0)?.bytes();
+        let whole = unfinished_tcp(head, packet.len())?;
+        let sent = self.send_whole(whole, head, packet.iter().skip(1).map(Frame::bytes));
+        self.count(sent, packet.len());
+        Some(sent)
+    }
+
+    fn send_whole<'a>(&mut self, whole: Whole, headers: &[u8], text: impl Iterator<Item = &'a [u8]>) -> Sent {
+        let Some(socket) = &self.whole else { return Sent::Never };
+        // What came before goes before.
+        self.queue.finish_transmit();
+        if self.queue.is_sending() {
+            return Sent::Full;
+        }
+        self.counters.wakeups += 1;
+        match socket.send(whole, headers, text) {
+            Ok(()) => Sent::Gone,
+            Err(Errno::AGAIN) => Sent::Full,
+            Err(Errno::NOBUFS) => Sent::Lost,
+            Err(_) => Sent::Never,
+        }
+    }
+
+    fn count(&mut self, sent: Sent, bytes: usize) {
+        match sent {
+            Sent::Gone => {
+                self.counters.transmitted_packets += 1;
+                self.counters.transmitted_bytes += bytes as u64;
+                self.counters.merged_packets += 1;
+            }
+            Sent::Full => {}
+            Sent::Lost => self.counters.nic_tx_no_frame += 1,
+            Sent::Never => self.counters.nic_tx_invalid += 1,
+        }
     }
 
     /// Whether the ring takes the packet as it lies.
@@ -220,13 +318,33 @@ impl QueuePair for XskQueuePair {
 
     fn transmit(&mut self, burst: &mut Burst) {
         self.queue.reclaim();
-        while let Some(packet) = burst.pop() {
+        loop {
+            match self.send_run(burst) {
+                Some(Sent::Full) => break,
+                Some(_) => continue,
+                None => {}
+            }
+            let Some(packet) = burst.pop() else { break };
             if let Err(packet) = self.put(packet) {
                 burst.push_front(packet);
                 break;
             }
         }
         self.queue.finish_transmit();
+    }
+
+    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+        let len = headers.len() + text[0].len() + text[1].len();
+        let Some(whole) = self.whole.as_ref().and_then(|_| unfinished_tcp(headers, len)) else {
+            return Large::Refused;
+        };
+        self.transmit(before);
+        if !before.is_empty() {
+            return Large::Full;
+        }
+        let sent = self.send_whole(whole, headers, text.into_iter());
+        self.count(sent, len);
+        if sent == Sent::Full { Large::Full } else { Large::Taken }
     }
 
     fn frame(&mut self) -> Option<Frame> {
@@ -264,10 +382,10 @@ impl QueuePair for XskQueuePair {
 }
 
 /// What a socket promises, from what it got and what kind of device it is bound to.
-pub(crate) fn offloads(socket: &Socket, is_veth: bool) -> Offloads {
+pub(crate) fn offloads(socket: &Socket, is_veth: bool, takes_wholes: bool) -> Offloads {
     Offloads {
         unfinished_receive_checksum: is_veth,
-        transmit_checksum: false,
+        finishes_tcp_above: takes_wholes.then_some(FRAME_BYTES),
         max_packet_bytes: if socket.multi_buffer() { MAX_FRAMES * FRAME_BYTES } else { FRAME_BYTES },
     }
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use crate::capture_filter::CaptureFilter;
 use crate::packet::{Burst, Frame, Packet};
 use crate::pcapng::{self, Direction, PacketHead};
-use crate::{Offloads, QueueCounters, QueuePair};
+use crate::{Large, Offloads, QueueCounters, QueuePair};
 
 /// What a capture may take before it ends by itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -172,6 +172,14 @@ impl<Q: QueuePair> QueuePair for Capture<Q> {
         // What stayed behind comes again.
         let taken = blocks.len().saturating_sub(burst.len());
         blocks.iter().take(taken).flatten().for_each(|block| self.record(block));
+    }
+
+    /// While a capture runs, everything goes in frames, where it is seen.
+    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+        match self.session {
+            Some(_) => Large::Refused,
+            None => self.pair.transmit_large(before, headers, text),
+        }
     }
 
     fn frame(&mut self) -> Option<Frame> {

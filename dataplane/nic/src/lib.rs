@@ -15,6 +15,7 @@ mod capture;
 mod capture_filter;
 mod fault;
 mod memory;
+mod merge;
 mod open;
 mod packet;
 pub mod pcapng;
@@ -53,6 +54,13 @@ pub trait QueuePair {
     /// stays behind, in order.
     fn transmit(&mut self, burst: &mut Burst);
 
+    /// Sends `headers` (Ethernet to TCP) with a text of more than [`Offloads::finishes_tcp_above`] from where it lies,
+    /// after all of `before`.
+    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+        let _ = (before, headers, text);
+        Large::Refused
+    }
+
     /// A fresh frame of the memory that this pair transmits from without a copy. `None`: all are in use.
     fn frame(&mut self) -> Option<Frame>;
 
@@ -74,13 +82,25 @@ pub trait QueuePair {
     }
 }
 
+/// What became of a packet that was offered to [`QueuePair::transmit_large`].
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Large {
+    /// It is sent, or dead and counted.
+    Taken,
+    /// The device takes no more now.
+    Full,
+    /// It must go in frames.
+    Refused,
+}
+
 /// All off is always correct.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offloads {
     /// The neighbour may leave a received L4 checksum unfinished (veth with `tx` offload on).
     pub unfinished_receive_checksum: bool,
-    /// The device fills in L4 checksums of transmitted packets.
-    pub transmit_checksum: bool,
+    /// TCP packets with more text than this (bytes) may have the pseudo-header's sum alone in their checksum field: the
+    /// device, or who receives from it, does the rest. `None`: all must be finished.
+    pub finishes_tcp_above: Option<usize>,
     /// Longest packet of several frames that may be transmitted (bytes); one frame when the pair has no multi-buffer.
     pub max_packet_bytes: usize,
 }
@@ -92,6 +112,8 @@ pub struct QueueCounters {
     pub received_bytes: u64,
     pub transmitted_packets: u64,
     pub transmitted_bytes: u64,
+    /// Those of the transmitted that left in one piece with others of their TCP stream, or without frames.
+    pub merged_packets: u64,
     /// AF_XDP `rx_dropped`: no chunk could hold the packet or memory was short.
     pub nic_rx_dropped: u64,
     /// AF_XDP `rx_ring_full`.
@@ -102,9 +124,9 @@ pub struct QueueCounters {
     pub nic_chain_broken: u64,
     /// Transmits that needed a copy because the packet lay in other memory.
     pub copied_packets: u64,
-    /// Packets that died because no frame was free to copy them into.
+    /// Packets that died because no memory was free to copy them into: no frame, or none of the kernel's.
     pub nic_tx_no_frame: u64,
-    /// AF_XDP `tx_invalid_descs`.
+    /// AF_XDP `tx_invalid_descs`, and packets that the device cannot send.
     pub nic_tx_invalid: u64,
     /// System calls made to wake the device.
     pub wakeups: u64,
@@ -117,6 +139,10 @@ impl<Q: QueuePair + ?Sized> QueuePair for Box<Q> {
 
     fn transmit(&mut self, burst: &mut Burst) {
         (**self).transmit(burst);
+    }
+
+    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+        (**self).transmit_large(before, headers, text)
     }
 
     fn frame(&mut self) -> Option<Frame> {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bpf::{AttachError, AttachMode, Buffers, Link, LinkError, MapUpdateError, Redirect, RedirectConfig};
-use xsk::{BindError, CopyMode, RegionError};
+use xsk::{BindError, CopyMode, RegionError, WholeSocket};
 
 use crate::af_xdp::{BoundQueue, UmemError, UmemSet, offloads};
 use crate::packet::FRAME_BYTES;
@@ -318,7 +318,14 @@ fn bind(
             why_not_better.push(MERGED_IS_LOST.to_string());
         }
     }
-    let offloads = offloads(&socket, link.is_veth());
+    let whole = match link.is_veth().then(|| WholeSocket::open(link.index)) {
+        Some(Err(error)) => {
+            why_not_better.push(format!("TCP segments leave one by one: {error}"));
+            None
+        }
+        whole => whole.and_then(Result::ok),
+    };
+    let offloads = offloads(&socket, link.is_veth(), whole.is_some());
     let report = QueueReport { queue, worker, mode, multi_buffer, why_not_better };
-    Ok((BoundQueue { socket, worker, offloads }, report))
+    Ok((BoundQueue { socket, worker, offloads, whole }, report))
 }

@@ -118,6 +118,10 @@ impl Sleeper {
         ];
         // EINTR is a reason to wake as good as any.
         let woken = poll(&mut waiting, Some(&timeout)).is_ok();
+        // A ring that comes after this look makes the next sleep short, and is drained then.
+        if woken && waiting[0].revents().contains(PollFlags::IN) {
+            doorbell.drain();
+        }
         if woken && !waiting[1].revents().is_empty() {
             // It cannot fail for a descriptor of ours; what it does not say now it says at the next sleep.
             let _ = epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&Timespec::default()));

@@ -48,8 +48,12 @@ impl Doorbell {
     /// The worker is awake: producers need not ring.
     pub fn announce_awake(&self) {
         self.shared.latch.announce_awake();
+    }
+
+    /// The descriptor was readable: it is not any more.
+    pub fn drain(&self) {
         let mut drained = [0; 8];
-        // Nothing to read is the ordinary case: the sleep ended for another reason.
+        // Nothing to read would be no harm: whoever rang wrote, or is about to.
         let _ = rustix::io::read(&self.shared.event, &mut drained);
     }
 
@@ -134,6 +138,7 @@ mod tests {
         bell.ring();
         assert!(readable(&bell));
         bell.announce_awake();
+        bell.drain();
         assert!(!readable(&bell));
     }
 }

@@ -1,6 +1,6 @@
 //! The worker's queue pairs, the interfaces that lie on them, and the way out: how a packet finds a queue.
 
-use nic::{Frame, Packet, QueuePair};
+use nic::{Frame, Large, Packet, QueuePair};
 use stack::{Discard, Discards, Egress, Full, InterfaceConfig, InterfaceId, Offloads};
 
 use crate::flow;
@@ -153,6 +153,20 @@ impl Ports {
         port.outgoing.push(packet)
     }
 
+    /// Sends a large TCP packet from where it lies, if the queue pair does that.
+    fn send_large(&mut self, port: usize, header: &[u8], payload: [&[u8]; 2]) -> Option<Result<(), Full>> {
+        let Port { queue, outgoing, .. } = &mut self.list[port];
+        let above = queue.offloads().finishes_tcp_above?;
+        if payload[0].len() + payload[1].len() <= above {
+            return None;
+        }
+        match queue.transmit_large(outgoing, header, payload) {
+            Large::Taken => Some(Ok(())),
+            Large::Full => Some(Err(Full)),
+            Large::Refused => None,
+        }
+    }
+
     /// Copies the pieces into frames of the port's own memory. `None`: no frame is free.
     fn build(&mut self, port: usize, pieces: [&[u8]; 3]) -> Option<Packet> {
         let queue = &mut self.list[port].queue;
@@ -196,17 +210,23 @@ impl Egress for Ports {
                 return Err(Full);
             }
         }
+        if let Some(taken) = self.send_large(port, header, payload) {
+            return taken;
+        }
         let packet = self.build(port, [header, payload[0], payload[1]]).ok_or(Full)?;
         self.queue(port, packet).map_err(|_packet| Full)
     }
 
     fn offloads(&self, interface: InterfaceId) -> Offloads {
-        let port = self.interface(interface).and_then(|slot| slot.exit.ports.first());
-        port.map_or_else(Offloads::default, |&port| {
+        let Some(ports) = self.interface(interface).map(|slot| &slot.exit.ports[..]) else {
+            return Offloads::default();
+        };
+        ports.first().map_or_else(Offloads::default, |&port| {
             let promised = self.list[port].queue.offloads();
             Offloads {
                 unfinished_receive_checksum: promised.unfinished_receive_checksum,
-                transmit_checksum: promised.transmit_checksum,
+                // Of several ports each flow leaves by another.
+                finishes_tcp_above: promised.finishes_tcp_above.filter(|_| ports.len() == 1),
             }
         })
     }

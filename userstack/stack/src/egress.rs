@@ -25,7 +25,7 @@ pub struct Offloads {
     /// The neighbour may leave a received L4 checksum unfinished (veth with `tx` offload on): a field equal to the
     /// folded pseudo-header sum is then accepted. Off: such a field is a wrong checksum.
     pub unfinished_receive_checksum: bool,
-    /// The device can fill in L4 checksums of transmitted packets. The stack finishes all that it sends, so that a
-    /// packet is right on any path; nothing depends on this.
-    pub transmit_checksum: bool,
+    /// TCP packets with more text than this (bytes) are taken with the pseudo-header's sum alone in their checksum
+    /// field. `None`: the stack finishes all that it sends.
+    pub finishes_tcp_above: Option<usize>,
 }

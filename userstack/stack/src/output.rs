@@ -24,6 +24,10 @@ use crate::{
 
 /// Longest TCP header (RFC 9293, section 3.1: a data offset of 15 words).
 const MAX_TCP_HEADER_BYTES: usize = 60;
+/// Text of a segment that is finished without asking: what an Ethernet MTU carries costs less to sum than to ask for.
+const ALWAYS_FINISHED_BYTES: usize = 2_048;
+/// The checksum's place in it (the same section).
+const TCP_CHECKSUM_AT: usize = 16;
 
 /// Interfaces, routes, neighbours, path MTUs and the outbox of one core.
 #[derive(Debug)]
@@ -462,6 +466,14 @@ pub(crate) struct Sink<'a> {
     pub sent: usize,
 }
 
+impl Sink<'_> {
+    /// Whether a segment with that much text may leave the stack with the pseudo-header's sum alone.
+    fn may_stay_unfinished(&self, interface: InterfaceId, text_bytes: usize) -> bool {
+        text_bytes > ALWAYS_FINISHED_BYTES
+            && self.egress.offloads(interface).finishes_tcp_above.is_some_and(|above| text_bytes > above)
+    }
+}
+
 impl SegmentSink for Sink<'_> {
     /// The path itself is chosen by [`Sink::send`], which knows the ports: equal routes share connections.
     fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused> {
@@ -480,7 +492,12 @@ impl SegmentSink for Sink<'_> {
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;
         let len = segment.header.len() + first.len() + second.len();
-        write_tcp_checksum(segment.header, source, destination, segment.payload);
+        if self.may_stay_unfinished(id, first.len() + second.len()) {
+            let sum = Sum::pseudo_header(source, destination, protocol::TCP, len);
+            set_word(segment.header, TCP_CHECKSUM_AT, sum.fold());
+        } else {
+            write_tcp_checksum(segment.header, source, destination, segment.payload);
+        }
 
         let interface = self.output.locals.find(id).ok_or(Refused::NoRoute)?;
         let kind = if source.is_ipv4() { ether_type::IPV4 } else { ether_type::IPV6 };
@@ -513,11 +530,10 @@ impl SegmentSink for Sink<'_> {
 }
 
 fn write_tcp_checksum(header: &mut [u8], source: IpAddr, destination: IpAddr, payload: [&[u8]; 2]) {
-    const CHECKSUM_AT: usize = 16;
     let len = header.len() + payload[0].len() + payload[1].len();
     let mut sum = Sum::pseudo_header(source, destination, protocol::TCP, len);
     sum.add(header);
     sum.add(payload[0]);
     sum.add(payload[1]);
-    set_word(header, CHECKSUM_AT, sum.checksum());
+    set_word(header, TCP_CHECKSUM_AT, sum.checksum());
 }
