@@ -153,6 +153,53 @@ fn a_body_of_megabytes_passes_in_both_directions() {
 }
 
 #[test]
+fn an_early_answer_reaches_a_client_that_still_sends_megabytes() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::up();
+    let body = lab.directory().join("body");
+    fs::write(&body, vec![b'x'; 8_000_000]).expect("a file can be written");
+    // `return` answers before the body is read, and nginx reads on; the other answers 413 and resets.
+    let _web = [
+        lab.start_nginx(&lab.web_v1, "web-v1", "client_max_body_size 100m;"),
+        lab.start_nginx(&lab.web_v2, "web-v2", "client_max_body_size 1m; lingering_close off;"),
+    ];
+    let resources = lab_resources().replace("weight: 10", "weight: 0");
+    let mesh = Mesh::start(lab, Tables::Files(&resources), "");
+    for kind in ["--http1.1", "--http1.1 -H Expect:"] {
+        for (tester, status) in [("no", "200"), ("yes", "413")] {
+            for _ in 0..5 {
+                let said = mesh.lab.client.run(&format!(
+                    "curl {kind} -sS -m 20 -o /dev/null -w '%{{http_code}}' -H 'X-Tester: {tester}' \
+                     --data-binary @{} http://{MESH}/",
+                    body.display()
+                ));
+                assert_eq!(said, status, "{kind}, tester: {tester}");
+            }
+        }
+    }
+    // Debian's curl 7.88 takes RST_STREAM with NO_ERROR (RFC 9113, section 8.1) for an error, from nginx too.
+    for (tester, status) in [("no", "200"), ("yes", "413")] {
+        let said = mesh
+            .lab
+            .client
+            .run(&format!("nghttp -v -H 'x-tester: {tester}' -d {} http://{MESH}/", body.display()));
+        let answer = said.find(&format!(":status: {status}")).expect("an answer");
+        let reset = said.find("recv RST_STREAM").expect("what is not read is not to be sent");
+        assert!(answer < reset && said[reset..].contains("error_code=NO_ERROR"), "{}", &said[answer..]);
+    }
+    // Requests that follow on the same connection are served.
+    let twice = mesh.lab.client.run(&format!(
+        "curl --http1.1 -sS -m 20 -o /dev/null -w '%{{http_code}} %{{num_connects}}\\n' \
+         --data-binary @{} 'http://{MESH}/?[1-3]'",
+        body.display()
+    ));
+    assert_eq!(twice, "200 1\n200 0\n200 0\n");
+    assert_eq!(mesh.metric("ringway_proxy_faults_total", &[]), 0.0, "{:?}", mesh.metrics());
+}
+
+#[test]
 fn a_backend_that_closes_after_every_third_answer_fails_no_request() {
     if !is_root() {
         return;

@@ -1,0 +1,204 @@
+//! A stream of datagrams keeps its pace while a thousand connections arrive at once: the turn's budgets.
+//!
+//! Other programs on the same cores delay datagrams by whole time slices. So a round counts only if the stream was quick
+//! right before and right after it, and where there are too few such rounds the test says so and judges nothing.
+
+use std::io::{IoSliceMut, Read, Write};
+use std::net::{SocketAddrV4, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, connect, recvmsg,
+    setsockopt, socket, sockopt::ReceiveTimestampns,
+};
+use nix::sys::time::TimeSpec;
+use tests::lab::MESH;
+use tests::mesh::{Tables, lab_resources};
+use tests::{Lab, Mesh, Namespace, is_root};
+
+/// What two cores carry beside sender, receiver, clients and the kernel's part of all of them: 20,000 a second.
+const DATAGRAMS_A_MS: usize = 20;
+/// G.711 of 20 ms in RTP, the rig's size.
+const DATAGRAM_BYTES: usize = 172;
+const CONNECTIONS: usize = 1_000;
+/// The median of so many rounds decides, of at most [`TRIES`].
+const ROUNDS: usize = 7;
+const TRIES: usize = 30;
+const CALM: Duration = Duration::from_millis(300);
+/// p99 without other programs is some 150 us here; a time slice is milliseconds.
+const UNDISTURBED_NANOS: u64 = 600_000;
+/// How much p99 may grow by the connections.
+const MOST: f64 = 2.0;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A listener whose requests Ringway answers itself: what a connection costs the worker, and no backend's time.
+const ANSWERED_HERE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: many }
+spec:
+  gatewayClassName: ringway
+  addresses: [{ value: 10.77.0.80 }]
+  listeners: [{ name: http, port: 8081, protocol: HTTP }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: many }
+spec:
+  parentRefs: [{ name: many }]
+  rules: [{ matches: [{ path: { type: PathPrefix, value: / } }] }]
+";
+
+#[test]
+fn p99_of_a_datagram_stream_at_most_doubles_while_a_thousand_connections_arrive() {
+    if !is_root() {
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit of open files");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a process may use its limit");
+    let resources = format!("{}\n---{ANSWERED_HERE}", lab_resources());
+    let mesh = Mesh::start(Lab::up(), Tables::Files(&resources), "");
+    let receiver = mesh.lab.media.within(|| UdpSocket::bind("10.88.0.13:7000")).expect("the port is free");
+    let ends = AtomicBool::new(false);
+    let (windows, arrivals, sent) = thread::scope(|scope| {
+        let receiving = scope.spawn(|| receive(&receiver, &ends));
+        let sending = scope.spawn(|| send(&mesh.lab.client, &ends));
+        thread::sleep(Duration::from_secs(1));
+        let windows: Vec<Window> = (0..TRIES).map(|_| round(&mesh.lab.client)).collect();
+        ends.store(true, Ordering::Relaxed);
+        let sent = sending.join().expect("the sender ends");
+        (windows, receiving.join().expect("the receiver ends"), sent)
+    });
+    let mut ratios: Vec<f64> = windows.iter().filter_map(|window| window.judge(&arrivals)).collect();
+    eprintln!("{} of {sent} datagrams arrived; ratios of p99 {ratios:.2?}", arrivals.len());
+    ratios.sort_by(f64::total_cmp);
+    if ratios.len() < ROUNDS {
+        eprintln!("skipped: only {} of {TRIES} rounds were undisturbed; {ROUNDS} are needed", ratios.len());
+        return;
+    }
+    let median = ratios[ratios.len() / 2];
+    assert!(median <= MOST, "p99 grew {median:.2} times; rounds: {ratios:.2?}");
+}
+
+/// When one round was calm, and when its connections came; in nanoseconds since 1970.
+struct Window {
+    before: (u64, u64),
+    busy: (u64, u64),
+    after: (u64, u64),
+}
+
+impl Window {
+    /// How many times as long p99 was while the connections came; `None`: something else disturbed the stream.
+    fn judge(&self, arrivals: &[Arrival]) -> Option<f64> {
+        let calm = p99(arrivals, self.before).max(p99(arrivals, self.after));
+        let busy = p99(arrivals, self.busy);
+        let took = (self.busy.1 - self.busy.0) / 1_000;
+        let (calm_us, busy_us) = (calm / 1_000, busy / 1_000);
+        eprintln!("p99 {calm_us} us calm, {busy_us} us while {CONNECTIONS} connections came, in {took} us");
+        (calm <= UNDISTURBED_NANOS).then(|| busy as f64 / calm as f64)
+    }
+}
+
+fn p99(arrivals: &[Arrival], (from, to): (u64, u64)) -> u64 {
+    let within = arrivals.iter().filter(|arrival| (from..to).contains(&arrival.sent));
+    let mut delays: Vec<u64> = within.map(|arrival| arrival.delay).collect();
+    delays.sort_unstable();
+    if delays.is_empty() {
+        return u64::MAX;
+    }
+    delays[delays.len() * 99 / 100]
+}
+
+fn round(client: &Namespace) -> Window {
+    let calm = || {
+        let from = now();
+        thread::sleep(CALM);
+        (from, now())
+    };
+    Window { before: calm(), busy: client.within(arrive_at_once), after: calm() }
+}
+
+/// Opens all connections before it waits for any; each then asks and is answered. From when to when.
+fn arrive_at_once() -> (u64, u64) {
+    let begun = now();
+    let mut streams: Vec<TcpStream> = (0..CONNECTIONS).map(|_| open()).collect();
+    for stream in &mut streams {
+        stream.set_nonblocking(false).expect("a socket can be made to wait");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: many\r\n\r\n").expect("the mesh accepts");
+    }
+    for stream in &mut streams {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("the mesh answers");
+        assert_eq!(&answer, b"HTTP/1.1 500", "a rule without backends");
+    }
+    (begun, now())
+}
+
+fn open() -> TcpStream {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None).expect("a socket can be made");
+    let to = SocketAddrV4::new(MESH.parse().expect("an address"), 8081);
+    let begun = connect(fd.as_raw_fd(), &SockaddrIn::from(to));
+    assert!(matches!(begun, Ok(()) | Err(Errno::EINPROGRESS)), "{begun:?}");
+    TcpStream::from(fd)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
+    u64::try_from(since.as_nanos()).expect("it is before 2554")
+}
+
+/// Sends at the rate until told to end: each datagram says when it left. How many went out.
+fn send(client: &Namespace, ends: &AtomicBool) -> usize {
+    let socket = client.within(|| UdpSocket::bind("10.77.0.2:0")).expect("a port is free");
+    socket.connect((MESH, 7000)).expect("a UDP socket connects");
+    let mut datagram = [0; DATAGRAM_BYTES];
+    let mut sent = 0;
+    while !ends.load(Ordering::Relaxed) {
+        for _ in 0..DATAGRAMS_A_MS {
+            datagram[..8].copy_from_slice(&now().to_le_bytes());
+            sent += usize::from(socket.send(&datagram).is_ok());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    sent
+}
+
+/// One datagram: when it was sent, and how long it took, in nanoseconds.
+struct Arrival {
+    sent: u64,
+    delay: u64,
+}
+
+/// The kernel stamps what arrives, so that it does not count how long this thread waits for a core.
+fn receive(socket: &UdpSocket, ends: &AtomicBool) -> Vec<Arrival> {
+    setsockopt(socket, ReceiveTimestampns, &true).expect("the kernel stamps datagrams");
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout can be set");
+    let mut arrivals = Vec::new();
+    let mut datagram = [0; DATAGRAM_BYTES];
+    let mut control = nix::cmsg_space!(TimeSpec);
+    while !ends.load(Ordering::Relaxed) {
+        let mut into = [IoSliceMut::new(&mut datagram)];
+        let received =
+            recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut into, Some(&mut control), MsgFlags::empty());
+        let stamp = received.ok().and_then(|message| {
+            message.cmsgs().ok()?.find_map(|control| match control {
+                ControlMessageOwned::ScmTimestampns(stamp) => Some(stamp),
+                _ => None,
+            })
+        });
+        let Some(stamp) = stamp else { continue };
+        let came = Duration::new(stamp.tv_sec().unsigned_abs(), stamp.tv_nsec().unsigned_abs() as u32);
+        let sent = u64::from_le_bytes(datagram[..8].try_into().expect("eight bytes"));
+        let came = u64::try_from(came.as_nanos()).expect("it is before 2554");
+        arrivals.push(Arrival { sent, delay: came.saturating_sub(sent) });
+    }
+    arrivals
+}
