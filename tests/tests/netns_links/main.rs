@@ -107,8 +107,8 @@ fn a_tagged_uplink_serves_a_client_behind_its_tag() {
         .run(&format!("ip addr add 10.99.0.2/24 dev {ACCESS}; ip addr add fd99::2/64 dev {ACCESS} nodad"));
     let site = Site::start(&lab);
     let resources = lab_resources().replace(MESH, TAGGED).replace(MESH_V6, TAGGED_V6);
-    // One more line of the list that ends the example.
-    let tagged = "  - { name: g0.100, role: uplink, addresses: [10.99.0.80/24, \"fd99::80/64\"] }";
+    // One more line of the list that ends the example; a line that began as its others do would take their place.
+    let tagged = "  - { role: uplink, name: g0.100, addresses: [10.99.0.80/24, \"fd99::80/64\"] }";
     let mesh = Mesh::start(lab, Tables::Files(&resources), tagged);
     mesh.lab.client.run(&format!("ping -c 3 -i 0.2 -W 2 {TAGGED}"));
     for host in [TAGGED.to_owned(), format!("[{TAGGED_V6}]")] {

