@@ -110,7 +110,7 @@ fn segments_of_one_stream_leave_in_one_piece_and_what_is_around_them_keeps_its_p
     if !is_root() {
         return;
     }
-    let lab = Lab::new(1_500);
+    let lab = Lab::with_queues(1_500, 1);
     lab.peer.enter();
     let mut far =
         open_one("p0", XdpMode::Auto, &[owned(PEER)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
@@ -150,7 +150,7 @@ fn a_neighbour_without_large_segments_gets_the_run_in_segments_of_the_mtu_with_r
     if !is_root() {
         return;
     }
-    let lab = Lab::new(1_500);
+    let lab = Lab::with_queues(1_500, 1);
     lab.node.run(&["ethtool", "-K", "n0", "tso", "off", "gso", "off", "tx", "off"]);
     lab.peer.enter();
     let mut far =
@@ -184,7 +184,7 @@ fn a_large_tcp_packet_leaves_from_where_it_lies_or_in_frames_behind_what_came_be
     if !is_root() {
         return;
     }
-    let lab = Lab::new(65_535);
+    let lab = Lab::with_queues(65_535, 1);
     lab.peer.enter();
     let mut far =
         open_one("p0", XdpMode::Auto, &[owned(PEER)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
