@@ -77,7 +77,7 @@ pub fn discards(reports: &[WorkerReport]) -> BTreeMap<&'static str, DiscardStatu
 type CountOf = fn(&QueueCounters) -> u64;
 
 /// What dies before or after the stack sees it, by the same kind of name.
-const QUEUE_DISCARDS: [(&str, &str, CountOf); 7] = [
+const QUEUE_DISCARDS: [(&str, &str, CountOf); 6] = [
     (
         "nic_rx_dropped",
         "The kernel had no memory for the packet, or no chunk could hold it (AF_XDP rx_dropped).",
@@ -92,13 +92,10 @@ const QUEUE_DISCARDS: [(&str, &str, CountOf); 7] = [
     ("nic_chain_broken", "A packet of more frames than one may have, or one that never ended.", |c| {
         c.nic_chain_broken
     }),
-    ("nic_tx_no_frame", "No frame was free to copy a packet of another memory into.", |c| c.nic_tx_no_frame),
-    (
-        "nic_tx_dropped",
-        "The kernel had no memory for TCP segments in one piece, or the device did not take them (ENOBUFS).",
-        |c| c.nic_tx_dropped,
-    ),
-    ("nic_tx_invalid", "The kernel refused a transmit descriptor (AF_XDP tx_invalid_descs).", |c| {
+    ("nic_tx_no_frame", "No frame, or no memory of the kernel's, was free to copy a packet into.", |c| {
+        c.nic_tx_no_frame
+    }),
+    ("nic_tx_invalid", "The kernel refused a packet or its descriptor (AF_XDP tx_invalid_descs).", |c| {
         c.nic_tx_invalid
     }),
 ];
