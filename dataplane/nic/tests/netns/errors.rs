@@ -22,7 +22,7 @@ fn an_interface_that_is_not_there_is_named() {
 
 #[test]
 fn somebody_elses_program_is_left_alone_and_its_id_is_named() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     let held = open("n0", XdpMode::Auto).expect("a veth opens");
     let id = Link::by_name("n0").expect("the veth is there").xdp_program.expect("a program is attached");
     let error = open("n0", XdpMode::Auto).expect_err("one program is enough");
@@ -38,7 +38,7 @@ fn somebody_elses_program_is_left_alone_and_its_id_is_named() {
 
 #[test]
 fn a_queue_that_another_socket_holds_is_named() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     let index = Link::by_name("n0").expect("the veth is there").index;
     let region = Region::new(64).expect("a small region");
     let held = Socket::bind(&region, index, 0, CopyMode::Copy).expect("the queue is free");
@@ -50,7 +50,7 @@ fn a_queue_that_another_socket_holds_is_named() {
 
 #[test]
 fn a_queue_that_the_interface_does_not_have_is_named() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     let index = Link::by_name("n0").expect("the veth is there").index;
     let region = Region::new(64).expect("a small region");
     let error = Socket::bind(&region, index, 9, CopyMode::Copy).expect_err("a veth has one queue");
@@ -59,7 +59,7 @@ fn a_queue_that_the_interface_does_not_have_is_named() {
 
 #[test]
 fn zero_copy_on_a_veth_is_refused_when_asked_for_by_name() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     let error = open("n0", XdpMode::ZeroCopy).expect_err("a veth has none");
     assert!(
         matches!(&error, OpenError::Bind { source: BindError::NoZeroCopy { queue: 0, .. }, .. }),
@@ -72,7 +72,7 @@ fn zero_copy_on_a_veth_is_refused_when_asked_for_by_name() {
 /// Loopback has neither zero-copy nor native XDP.
 #[test]
 fn auto_falls_back_and_says_why() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     let error = open("lo", XdpMode::Native).expect_err("loopback has no native XDP");
     assert!(
         matches!(&error, OpenError::Attach { source: AttachError::UnsupportedMode { .. }, .. }),
@@ -87,7 +87,7 @@ fn auto_falls_back_and_says_why() {
 
 #[test]
 fn without_privilege_the_missing_capability_is_named() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     // Capabilities are a thread's own, and this one ends with the test.
     let none = rustix::thread::CapabilitySet::empty();
     let sets = rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
@@ -122,7 +122,7 @@ fn memory_belongs_to_the_worker_that_started_first() {
 
 #[test]
 fn a_socket_of_other_memory_is_not_started() {
-    let Some(lab) = Lab::entered(1_500) else { return };
+    let Some(_lab) = Lab::entered(1_500) else { return };
     let index = Link::by_name("n0").expect("the veth is there").index;
     let (region, other) = (Region::new(64).expect("small"), Region::new(64).expect("small"));
     let socket = Socket::bind(&region, index, 0, CopyMode::Copy).expect("the queue is free");

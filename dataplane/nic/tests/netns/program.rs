@@ -188,7 +188,7 @@ fn attach_native(link: &Link, buffers: Buffers) -> Result<Redirect, AttachError>
 
 #[test]
 fn a_veth_whose_packets_do_not_fit_one_buffer_refuses_a_program_for_one_by_name() {
-    let Some(lab) = Lab::entered(9_000) else { return };
+    let Some(_lab) = Lab::entered(9_000) else { return };
     let link = Link::by_name("n0").expect("the veth is there");
     let error = attach_native(&link, Buffers::One).expect_err("9,000 bytes do not fit a page");
     assert!(matches!(&error, AttachError::MtuTooLarge { interface, .. } if interface == "n0"), "{error}");
