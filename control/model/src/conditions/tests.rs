@@ -390,13 +390,13 @@ fn routes_programmed(answer: NodeAnswer, routes: &[(Kind, &str)]) -> Vec<(Truth,
     };
     let gateway = |listener: &str| format!("{{name: g, sectionName: {listener}}}");
     let text = self::gateway(
-        "{name: http, port: 80, protocol: HTTP}, {name: alt, port: 81, protocol: HTTP}, {name: udp, port: 9, protocol: UDP}, {name: tcp, port: 7, protocol: TCP}",
+        "{name: http, port: 80, protocol: HTTP}, {name: alt, port: 81, protocol: HTTP}, {name: grpc, port: 82, protocol: HTTP}, {name: udp, port: 9, protocol: UDP}, {name: tcp, port: 7, protocol: TCP}",
     ) + SERVICE
         + "{apiVersion: ringway.mesh/v1alpha1, kind: Workload, metadata: {name: w}, spec: {addresses: [10.0.0.1], node: n}}\n---\n"
         + &route("HTTPRoute", "r", "default", &spec(&gateway("http"), 80))
         + &route("HTTPRoute", "r-2", "default", &spec(&gateway("http"), 80))
         + &route("HTTPRoute", "alt", "default", &spec(&gateway("alt"), 443))
-        + &route("GRPCRoute", "grpc", "default", &spec(&gateway("alt"), 80))
+        + &route("GRPCRoute", "grpc", "default", &spec(&gateway("grpc"), 80))
         + &route("TCPRoute", "tcp", "default", &spec(&gateway("tcp"), 80))
         + &route("UDPRoute", "udp", "default", &spec(&gateway("udp"), 9))
         + &route("HTTPRoute", "mesh", "default", &spec("{name: a, kind: Service, group: '', port: 80}", 80));
