@@ -425,13 +425,6 @@ mod tests {
     }
 
     #[test]
-    fn a_transfer_coding_goes_and_a_length_beside_it() {
-        let mut parts = head("/", &[("transfer-encoding", "chunked"), ("content-length", "3")]);
-        stripped(&mut parts.headers);
-        assert!(parts.headers.is_empty());
-    }
-
-    #[test]
     fn an_upgrade_to_h2c_or_without_connection_is_none() {
         let mut parts = head(
             "/",
