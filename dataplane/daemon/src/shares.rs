@@ -85,16 +85,14 @@ fn deal(total: usize, holdings: &[Holding]) -> Vec<usize> {
     let free = total.saturating_sub(used);
     let even = free / 2 / holdings.len();
     let rest = free - even * holdings.len();
-    let (each, mut odd) = (rest / short, rest % short);
-    let part = |holding: &Holding| {
-        let mut share = holding.used + even;
-        if holding.short {
-            share += each + usize::from(odd > 0);
-            odd = odd.saturating_sub(1);
-        }
-        share
-    };
-    holdings.iter().map(part).collect()
+    let mut shares: Vec<usize> = holdings.iter().map(|holding| holding.used + even).collect();
+    // What does not divide goes first to those that refused somebody, and of these to who uses least.
+    let mut asking: Vec<usize> = (0..holdings.len()).filter(|&worker| holdings[worker].short).collect();
+    asking.sort_by_key(|&worker| (!holdings[worker].refused, holdings[worker].used));
+    for (place, worker) in asking.into_iter().enumerate() {
+        shares[worker] += rest / short + usize::from(place < rest % short);
+    }
+    shares
 }
 
 /// The shares after what is left of `total` was given out, to each at most up to its target.

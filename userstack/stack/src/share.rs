@@ -18,6 +18,8 @@ pub struct Share {
 pub struct Holding {
     pub granted: usize,
     pub used: usize,
+    /// It refused something since the last grant.
+    pub refused: bool,
     /// It refused something, or soon will: three quarters are in use.
     pub short: bool,
 }
@@ -40,8 +42,8 @@ impl Share {
     }
 
     pub fn holding(&self, used: usize) -> Holding {
-        let granted = self.granted.get();
-        Holding { granted, used, short: self.refused.get() || used > granted - granted / 4 }
+        let (granted, refused) = (self.granted.get(), self.refused.get());
+        Holding { granted, used, refused, short: refused || used > granted - granted / 4 }
     }
 
     /// Grants so much from now on, but no less than is used: what it has become.
@@ -78,7 +80,7 @@ mod tests {
     #[test]
     fn nothing_that_is_used_is_taken_away() {
         let share = Share::even(8, 0, 1);
-        assert_eq!(share.grant(2, 5), Holding { granted: 5, used: 5, short: true });
+        assert_eq!(share.grant(2, 5), Holding { granted: 5, used: 5, refused: false, short: true });
         assert!(!share.admits(5));
     }
 }
