@@ -25,6 +25,9 @@ use crate::runtime::Runtime;
 use crate::sniff::Prefixed;
 use crate::upstream::{ClientBody, IdleWatch};
 
+/// Requests that are served before others have their turn: who sends many at once does not hold the core.
+const REQUESTS_A_TURN: u64 = 16;
+
 /// How a connection goes on.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Next {
@@ -46,7 +49,10 @@ pub(super) async fn serve_http1<R: Runtime>(client: Rc<Client<R>>, io: Prefixed<
         spare: HeaderMap::new(),
         client,
     };
-    loop {
+    for served in 1_u64.. {
+        if served % REQUESTS_A_TURN == 0 {
+            let_others().await;
+        }
         let next = match connection.next_head(&mut watch).await {
             Ok(Some(head)) => connection.answer(head, &watch).await,
             Ok(None) => Next::Cut,
@@ -69,6 +75,19 @@ enum Heard {
     Bytes(usize),
     End,
     Nothing,
+}
+
+/// Lets the tasks that are ready have their turn.
+async fn let_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 struct Connection<R: Runtime> {
