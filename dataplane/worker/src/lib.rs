@@ -133,6 +133,8 @@ impl<A: Admission> Worker<A> {
         busy |= self.receive(now);
         busy |= self.take_rings(now);
         self.steer_whole();
+        // What was forwarded does not wait for the tasks.
+        self.ports.flush();
         busy |= self.core.run_tasks(now, expired);
         busy |= self.core.handle_timers(TIMERS_PER_TURN, now);
         busy |= self.transmit(now);

@@ -55,6 +55,7 @@ spec:
 ";
 
 #[test]
+#[ignore = "a ratio of times, which a busy machine of two cores cannot give: nightly, and by hand"]
 fn p99_of_a_datagram_stream_at_most_doubles_while_a_thousand_connections_arrive() {
     if !is_root() {
         return;
