@@ -135,7 +135,9 @@ fn carry_everything(mesh: &Mesh) {
     carry_fragments(mesh);
     for worker in 0..2 {
         for verdict in ["consumed", "forwarded"] {
-            assert!(packets(mesh, worker, verdict) > 100.0, "worker {worker}: {verdict}");
+            // Which flows are whose is chance: of FLOWS, a quarter is far below what one worker ever has.
+            let least = f64::from(FLOWS as u32) * 1.5;
+            assert!(packets(mesh, worker, verdict) > least, "worker {worker}: {verdict}");
         }
     }
     assert_eq!(mesh.metric("ringway_discards_total", &["reason=\"ring_full\""]), 0.0);

@@ -23,10 +23,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mutate::Mutator;
+use mutate::{MAX_INPUT_BYTES, Mutator};
 
-/// Longest input: longer ones find what shorter ones find, slower.
-const MAX_INPUT_BYTES: usize = 16 << 10;
 /// Inputs that mutations start from. Beyond it a new one takes the place of another.
 const MAX_POOL: usize = 4_096;
 const DEFAULT_SEED: u64 = 1;
