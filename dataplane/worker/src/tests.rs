@@ -246,6 +246,9 @@ fn a_stuck_worker_s_mailbox_has_a_bound() {
     assert!(sender.send(0).is_err());
 }
 
+/// A device that has packets is asked before the tasks and at the turn's end.
+const ASKED_A_TURN: u32 = 2;
+
 /// A device that keeps packets on its ring until it is asked again, as the kernel does when it is short of memory.
 struct Reluctant {
     pair: MemoryQueuePair,
@@ -260,7 +263,7 @@ impl QueuePair for Reluctant {
 
     fn transmit(&mut self, burst: &mut Burst) {
         self.asked += 1;
-        if self.asked > 1 {
+        if self.asked > ASKED_A_TURN {
             self.pair.transmit(&mut self.ring);
         }
         while let Some(packet) = burst.pop() {
