@@ -23,7 +23,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mutate::{MAX_INPUT_BYTES, Mutator};
+use mutate::Mutator;
 
 /// Inputs that mutations start from. Beyond it a new one takes the place of another.
 const MAX_POOL: usize = 4_096;

@@ -1,7 +1,7 @@
 //! Makes new inputs of old ones.
 
 /// Longest input: longer ones find what shorter ones find, slower.
-pub(super) const MAX_INPUT_BYTES: usize = 16 << 10;
+const MAX_INPUT_BYTES: usize = 16 << 10;
 
 /// Changes that are made on top of each other, at most.
 const MAX_CHANGES: usize = 6;
