@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::engine::Engine;
 use crate::fault::Fault;
 use crate::gate::{Closing, Gate, Ticket};
-use crate::relay::relay_connections;
+use crate::relay::{End, relay};
 use crate::runtime::{Accepted, Runtime};
 use crate::table::{Bind, Transport};
 use crate::upstream::Upstream;
@@ -122,8 +124,8 @@ async fn carry<R: Runtime>(
     };
     let result = match upstream.connect().await {
         Ok(backend) => {
-            let idle = engine.config.limits.relay_idle;
-            let carried = relay_connections(engine, client, backend, idle).await;
+            let (down, up) = (End::new(client, Bytes::new()), End::new(backend, Bytes::new()));
+            let carried = relay(engine, down, up, engine.config.limits.relay_idle).await;
             listener.counters.relayed_up_bytes.add(carried.to_backend);
             listener.counters.relayed_down_bytes.add(carried.to_client);
             if let Some((client, backend)) = carried.broken {

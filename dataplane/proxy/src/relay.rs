@@ -1,8 +1,10 @@
 //! Bytes between two connections, both ways, until both ends have said their last.
 //!
-//! Between two connections of the network they pass within it ([`Network::poll_splice`]). Where one end is something
-//! else, each direction reads only when its buffer is empty and so presses back on its sender. Buffers come from the
-//! worker's spare ones and go back there whenever they are empty: a quiet connection holds none.
+//! They pass within the network where it can ([`poll_splice`]). Where it cannot, each direction reads only when its buffer
+//! is empty and so presses back on its sender. Buffers come from the worker's spare ones and go back there whenever they
+//! are empty: a quiet connection holds none.
+//!
+//! [`poll_splice`]: crate::runtime::Network::poll_splice
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +17,7 @@ use hyper::rt::{Read, ReadBuf, Write};
 
 use crate::engine::Engine;
 use crate::limits::RELAY_BUFFER_BYTES;
-use crate::runtime::{Network, Runtime};
+use crate::runtime::Runtime;
 use crate::upstream::IdleWatch;
 
 /// One end of a relay.
@@ -32,82 +34,29 @@ impl<Io> End<Io> {
 }
 
 /// How a relay ended.
-pub(crate) struct Carried<A, B> {
+pub(crate) struct Carried<Io> {
     pub to_backend: u64,
     pub to_client: u64,
     /// Set when a side broke instead of closing: the other is to be reset.
-    pub broken: Option<(A, B)>,
-}
-
-/// A way past the buffer, where there is one.
-trait Bypass<A, B> {
-    /// As [`Network::poll_splice`].
-    fn poll(&self, from: &A, to: &B, cx: &mut Context<'_>) -> Option<Poll<io::Result<usize>>>;
-}
-
-/// There is none.
-struct NoBypass;
-
-impl<A, B> Bypass<A, B> for NoBypass {
-    fn poll(&self, _: &A, _: &B, _: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
-        None
-    }
-}
-
-/// Both ends are connections of one network.
-struct Within<'a, R>(&'a R);
-
-impl<R: Network> Bypass<R::Io, R::Io> for Within<'_, R> {
-    fn poll(&self, from: &R::Io, to: &R::Io, cx: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
-        self.0.poll_splice(from, to, cx)
-    }
+    pub broken: Option<(Io, Io)>,
 }
 
 /// Carries bytes until both directions have ended, one has failed, or nothing moved for `idle`. An end of one direction
 /// is passed on and the other goes on (half-close).
-pub(crate) async fn relay<R: Runtime, A, B>(
+pub(crate) async fn relay<R: Runtime>(
     engine: &Engine<R>,
-    client: End<A>,
-    backend: End<B>,
+    client: End<R::Io>,
+    backend: End<R::Io>,
     idle: Option<Duration>,
-) -> Carried<A, B>
-where
-    A: Read + Write + Unpin,
-    B: Read + Write + Unpin,
-{
-    carry(engine, client, backend, idle, NoBypass).await
-}
-
-/// As [`relay`], between two connections from which nothing was read yet.
-pub(crate) async fn relay_connections<R: Runtime>(
-    engine: &Engine<R>,
-    client: R::Io,
-    backend: R::Io,
-    idle: Option<Duration>,
-) -> Carried<R::Io, R::Io> {
-    let (client, backend) = (End::new(client, Bytes::new()), End::new(backend, Bytes::new()));
-    carry(engine, client, backend, idle, Within(&engine.runtime)).await
-}
-
-async fn carry<R: Runtime, A, B>(
-    engine: &Engine<R>,
-    client: End<A>,
-    backend: End<B>,
-    idle: Option<Duration>,
-    bypass: impl Bypass<A, B> + Bypass<B, A>,
-) -> Carried<A, B>
-where
-    A: Read + Write + Unpin,
-    B: Read + Write + Unpin,
-{
+) -> Carried<R::Io> {
     let (mut client_io, mut backend_io) = (client.io, backend.io);
     let mut up = Direction::new(client.read);
     let mut down = Direction::new(backend.read);
     let mut watch = idle.map(|limit| IdleWatch::new(engine.runtime.clone(), limit));
     let result: io::Result<()> = poll_fn(|cx| {
         let before = (up.carried, down.carried);
-        let up_ended = up.poll(engine, &mut client_io, &mut backend_io, &bypass, cx)?;
-        let down_ended = down.poll(engine, &mut backend_io, &mut client_io, &bypass, cx)?;
+        let up_ended = up.poll(engine, &mut client_io, &mut backend_io, cx)?;
+        let down_ended = down.poll(engine, &mut backend_io, &mut client_io, cx)?;
         if up_ended.is_ready() && down_ended.is_ready() {
             return Poll::Ready(Ok(()));
         }
@@ -152,12 +101,11 @@ impl Direction {
         Self { early, buffer: None, start: 0, end: 0, state: State::Open, carried: 0 }
     }
 
-    fn poll<R: Runtime, A: Read + Unpin, B: Write + Unpin>(
+    fn poll<R: Runtime>(
         &mut self,
         engine: &Engine<R>,
-        reader: &mut A,
-        writer: &mut B,
-        bypass: &impl Bypass<A, B>,
+        reader: &mut R::Io,
+        writer: &mut R::Io,
         cx: &mut Context<'_>,
     ) -> io::Result<Poll<()>> {
         loop {
@@ -176,7 +124,7 @@ impl Direction {
                     Poll::Pending => Ok(Poll::Pending),
                 };
             }
-            match bypass.poll(reader, writer, cx) {
+            match engine.runtime.poll_splice(reader, writer, cx) {
                 Some(Poll::Ready(Ok(0))) => {
                     self.state = State::Ending;
                     continue;

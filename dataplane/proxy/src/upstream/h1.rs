@@ -230,8 +230,7 @@ impl<R: Runtime> H1<R> {
         self.decoder.exact().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
-    /// The response is complete: back into the pool, if the connection can carry another request. `spare` is the map
-    /// of a message that was sent.
+    /// The response is complete: back into the pool, if the connection can carry another request.
     pub fn release(mut self: Box<Self>, now: Instant, limit: usize) {
         let whole = self.decoder.is_done() && self.upload.is_none() && self.wire.is_drained();
         if whole && self.keep_alive && self.wire.read.is_empty() && !self.wire.has_ended() {
