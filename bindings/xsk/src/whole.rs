@@ -66,13 +66,15 @@ impl WholeSocket {
         payload: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), Errno> {
         let header = virtio_header(whole, headers.len());
-        let mut pieces = Vec::with_capacity(2 + PIECES_MAX);
-        pieces.push(IoSlice::new(&header));
-        pieces.push(IoSlice::new(headers));
+        let mut pieces = [IoSlice::new(&[]); 2 + PIECES_MAX];
+        pieces[..2].copy_from_slice(&[IoSlice::new(&header), IoSlice::new(headers)]);
+        let mut used = 2;
         for piece in payload {
-            pieces.push(IoSlice::new(piece));
+            *pieces.get_mut(used).ok_or(Errno::MSGSIZE)? = IoSlice::new(piece);
+            used += 1;
         }
-        sendmsg(&self.fd, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT).map(|_all| ())
+        let pieces = &pieces[..used];
+        sendmsg(&self.fd, pieces, &mut SendAncillaryBuffer::default(), SendFlags::DONTWAIT).map(|_all| ())
     }
 }
 
