@@ -43,6 +43,8 @@ pub(super) struct Segment {
     /// `None`: the script does not say.
     pub options: Option<OptionList>,
     pub port: Option<u16>,
+    /// The two bits of the IP header.
+    pub ecn: u8,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,6 +99,7 @@ fn parse_segment(text: &str) -> Result<Segment, String> {
             "ack" => segment.ack = Some(number(value)?),
             "win" => segment.window = Some(number(value)?),
             "port" => segment.port = Some(number(value)?),
+            "ecn" => segment.ecn = parse_ecn(value)?,
             _ => return Err(format!("`{word}` is not part of a segment")),
         }
     }
@@ -112,10 +115,21 @@ fn parse_flags(text: &str) -> Result<Flags, String> {
             'P' => Flags::PSH,
             'U' => Flags::URG,
             '.' => Flags::ACK,
+            'E' => Flags::ECE,
+            'W' => Flags::CWR,
             '-' => Flags::default(),
             _ => return Err(format!("`{letter}` is no flag")),
         }))
     })
+}
+
+fn parse_ecn(name: &str) -> Result<u8, String> {
+    match name {
+        "ect0" => Ok(0b10),
+        "ect1" => Ok(0b01),
+        "ce" => Ok(0b11),
+        _ => Err(format!("`{name}` is not ect0, ect1 or ce")),
+    }
 }
 
 fn parse_span(text: &str) -> Result<(u32, u32), String> {

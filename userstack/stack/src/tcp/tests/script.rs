@@ -14,7 +14,7 @@ use super::notation::{Line, Segment, parse_line};
 use crate::tcp::boundary::{IcmpError, Refused};
 use crate::tcp::header::{Header, MAX_HEADER, Timestamps};
 use crate::tcp::sequence::Seq;
-use crate::tcp::{Congestion, FlowKey, ListenSpec, ListenerKey, TcpError, TcpOptions};
+use crate::tcp::{Congestion, Ecn, FlowKey, ListenSpec, ListenerKey, TcpError, TcpOptions};
 use crate::{Instant, Prefix};
 
 /// How far a segment may be from the time that its line says: the wheel's tick, rounded up.
@@ -217,6 +217,7 @@ impl Runner {
         let text = &packet.bytes[length..];
         expect_equal("port", packet.destination.port(), expected.port.unwrap_or(PEER_PORT))?;
         expect_equal("flags", header.flags, expected.flags)?;
+        expect_equal("ecn", packet.ecn, expected.ecn)?;
         let peer = self.peers.entry(packet.destination.port()).or_default();
         if header.flags.has(crate::tcp::header::Flags::SYN) {
             peer.initial = Some(header.seq);
@@ -303,6 +304,7 @@ impl Runner {
             source: SocketAddr::new(self.peer_address, port),
             destination: SocketAddr::new(self.host.address, self.local_port),
             bytes: bytes[..length].iter().copied().chain(text).collect(),
+            ecn: segment.ecn,
         };
         self.host.receive(&packet, 512, self.now);
         Ok(())
@@ -377,8 +379,11 @@ impl Runner {
             "keepalive" => self.options.keepalive = Some(seconds()?),
             "connect_timeout" => self.options.connect_timeout = seconds()?,
             "peer_isn" => self.peer_initial = number(value)?,
-            "congestion" if value == "newreno" => self.options.congestion = Congestion::NewReno,
-            "congestion" if value == "cubic" => self.options.congestion = Congestion::Cubic,
+            "congestion" => {
+                self.options.congestion = Congestion::from_name(value).ok_or("no such control")?
+            }
+            "ecn" => self.options.ecn = Ecn::from_name(value).ok_or("off, passive or active")?,
+            "pacing" => self.options.pacing = value == "on",
             "family" if value == "ipv6" => {
                 self.host = Host::new("2001:db8::1", self.host.wire.mtu, 1 << 30);
                 self.peer_address = "2001:db8::2".parse().map_err(|_| "address")?;
