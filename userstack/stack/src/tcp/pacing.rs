@@ -38,7 +38,7 @@ impl Pacer {
             return;
         }
         self.nanos_a_byte = (1_000_000_000 << SHIFT) / rate;
-        let burst = (smoothed_rtt_nanos / BURSTS_A_ROUND_TRIP).min(BURST_NANOS).max(LEAST_BURST_NANOS);
+        let burst = (smoothed_rtt_nanos / BURSTS_A_ROUND_TRIP).clamp(LEAST_BURST_NANOS, BURST_NANOS);
         self.burst_nanos = burst.max(self.nanos_of(mss) + 1);
     }
 
@@ -69,7 +69,7 @@ impl Pacer {
     }
 
     fn nanos_of(&self, bytes: u32) -> u64 {
-        u64::try_from(u128::from(bytes) * u128::from(self.nanos_a_byte) >> SHIFT).unwrap_or(u64::MAX)
+        u64::try_from((u128::from(bytes) * u128::from(self.nanos_a_byte)) >> SHIFT).unwrap_or(u64::MAX)
     }
 }
 

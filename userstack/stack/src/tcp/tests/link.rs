@@ -14,7 +14,7 @@ pub(super) struct Packet {
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub bytes: Vec<u8>,
-    /// The two bits of its IP header.
+    /// The two ECN bits of its IP header.
     pub ecn: u8,
 }
 
@@ -56,12 +56,8 @@ impl SegmentSink for Wire {
             bytes.len()
         );
         path.interface = Some(INTERFACE);
-        self.sent.push(Packet {
-            source: segment.local,
-            destination: segment.remote,
-            bytes,
-            ecn: segment.ecn,
-        });
+        let (source, destination, ecn) = (segment.local, segment.remote, segment.ecn);
+        self.sent.push(Packet { source, destination, bytes, ecn });
         Ok(())
     }
 }

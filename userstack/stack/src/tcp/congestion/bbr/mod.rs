@@ -80,12 +80,12 @@ enum State {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 enum Feedback {
     #[default]
-    OfNoProbe,
+    None,
     /// Up has begun, what is acknowledged was sent before.
-    BeforeProbe,
-    OfProbe,
+    Starting,
+    Arriving,
     /// Up has ended, what is acknowledged was still sent in it.
-    AfterProbe,
+    Stopping,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -281,7 +281,7 @@ impl Bbr {
     fn begin_down(&mut self, now: Instant) {
         self.state = State::Down;
         (self.bandwidth.latest, self.bandwidth.latest_delivered) = (0, 0);
-        self.probe.feedback = Feedback::AfterProbe;
+        self.probe.feedback = Feedback::Stopping;
         self.probe.began_at = now;
         self.probe.rounds = u64::from(self.random >> 16 & 1);
         self.probe.wait_nanos = PROBE_WAIT_NANOS + u64::from(self.random) % PROBE_WAIT_SPREAD_NANOS;
@@ -290,7 +290,7 @@ impl Bbr {
     fn begin_refill(&mut self, sample: &RateSample) {
         self.state = State::Refill;
         self.bounds.forget_short_term();
-        self.probe.feedback = Feedback::OfNoProbe;
+        self.probe.feedback = Feedback::None;
         (self.probe.up_rounds, self.probe.acked) = (0, 0);
         self.rounds.restart(sample);
     }
@@ -298,7 +298,7 @@ impl Bbr {
     fn begin_up(&mut self, window: &Window, sample: &RateSample) {
         self.state = State::Up;
         self.probe.samples = true;
-        self.probe.feedback = Feedback::BeforeProbe;
+        self.probe.feedback = Feedback::Starting;
         self.rounds.restart(sample);
         self.full.ask_again(sample.rate);
         self.raise_slope(window);
@@ -356,9 +356,9 @@ impl Bbr {
     /// BBRAdaptLongTermModel (section 5.5.10.2).
     fn update_long_term(&mut self, window: &Window, acked: &Acked, sample: &RateSample) {
         match self.probe.feedback {
-            Feedback::BeforeProbe if self.rounds.start => self.probe.feedback = Feedback::OfProbe,
-            Feedback::AfterProbe if self.rounds.start => {
-                self.probe.feedback = Feedback::OfNoProbe;
+            Feedback::Starting if self.rounds.start => self.probe.feedback = Feedback::Arriving,
+            Feedback::Stopping if self.rounds.start => {
+                self.probe.feedback = Feedback::None;
                 self.probe.samples = false;
                 if self.probes_bandwidth() && !sample.unused {
                     self.bandwidth.end_cycle();
@@ -419,7 +419,7 @@ impl Bbr {
             self.state = State::ProbeRtt;
             self.prior_window = window.congestion;
             (self.probe_rtt_ends_at, self.probe_rtt_round) = (None, false);
-            self.probe.feedback = Feedback::AfterProbe;
+            self.probe.feedback = Feedback::Stopping;
             self.rounds.restart(sample);
         }
         if self.state == State::ProbeRtt {
