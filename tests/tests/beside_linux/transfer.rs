@@ -1,12 +1,31 @@
 //! What is carried: text that shows a shifted, lost or repeated byte, down, up, and in many short connections.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpCongestion;
 use tests::Namespace;
+
+/// The congestion control of Linux's ends.
+static CONTROL: Mutex<&'static str> = Mutex::new("cubic");
+
+/// Which congestion control Linux's ends use from now on.
+pub fn set_control(control: &'static str) {
+    *CONTROL.lock().expect("nobody panics with it") = control;
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let control = *CONTROL.lock().expect("nobody panics with it");
+    setsockopt(stream, TcpCongestion, &OsString::from(control))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(HANGS))?;
+    stream.set_write_timeout(Some(HANGS))
+}
 
 /// What is done in one run.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -42,6 +61,7 @@ pub fn serve(namespace: &Namespace, address: SocketAddr) {
 }
 
 fn answer(mut stream: TcpStream) -> io::Result<()> {
+    prepare(&stream)?;
     let mut request = [0; REQUEST_BYTES];
     stream.read_exact(&mut request)?;
     let bytes = u64::from_be_bytes(request[1..].try_into().expect("eight bytes of nine")) as usize;
@@ -65,9 +85,7 @@ pub fn run(client: &Namespace, server: SocketAddr, kind: Kind) -> io::Result<f64
 
 fn connect(client: &Namespace, server: SocketAddr) -> io::Result<TcpStream> {
     let stream = client.within(|| TcpStream::connect_timeout(&server, HANGS))?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(HANGS))?;
-    stream.set_write_timeout(Some(HANGS))?;
+    prepare(&stream)?;
     Ok(stream)
 }
 
