@@ -122,8 +122,14 @@ impl Output {
 
     /// Somebody on the link says where `address` is.
     pub fn claim(&mut self, interface: InterfaceId, address: IpAddr, mac: Mac, claim: Claim, now: Instant) {
-        let ready = self.neighbours.claim(interface, address, mac, claim, now);
-        self.send_waiting(interface, mac, ready);
+        let claimed = self.neighbours.claim(interface, address, mac, claim, now);
+        self.send_waiting(interface, mac, claimed.ready);
+        if let Some(solicit) = claimed.solicit {
+            self.solicit(solicit);
+        }
+        if claimed.denied {
+            self.late.count(Discard::NeighbourClaimDenied);
+        }
     }
 
     fn send_waiting(&mut self, interface: InterfaceId, mac: Mac, frames: Vec<Vec<u8>>) {
@@ -207,10 +213,16 @@ impl Output {
         }
     }
 
-    /// IP bytes that a packet to `remote` may have on `path`.
+    /// IP bytes that a datagram to `remote` may have on `path`.
     pub fn path_mtu(&self, remote: IpAddr, path: &Path, now: Instant) -> Option<u16> {
         let interface = self.locals.find(path.interface?)?;
         Some(self.paths.limit(remote, interface.mtu, now))
+    }
+
+    /// The same of a stream's packet.
+    fn stream_mtu(&self, remote: IpAddr, path: &Path, now: Instant) -> Option<u16> {
+        let interface = self.locals.find(path.interface?)?;
+        Some(self.paths.stream_limit(remote, interface.mtu, now))
     }
 
     /// The hardware address behind a neighbour's slot; asks for it where that is due.
@@ -482,7 +494,7 @@ impl SegmentSink for Sink<'_> {
             let hash = steer::address_hash(local, remote);
             path.interface = self.output.find_route(remote, hash, None).map(|(interface, _)| interface);
         }
-        self.output.path_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
+        self.output.stream_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
     }
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
