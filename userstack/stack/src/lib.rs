@@ -11,6 +11,7 @@ pub mod chain;
 mod checksum;
 pub mod config;
 mod datagram;
+pub mod defence;
 pub mod discard;
 pub mod egress;
 mod error;
@@ -46,6 +47,7 @@ mod wire;
 
 pub use chain::{Chain, Contiguous};
 pub use config::Config;
+pub use defence::{Defence, Defences};
 pub use discard::{Discard, Discards};
 pub use egress::{Egress, Full, Offloads};
 pub use event::{Event, Verdict};

@@ -17,8 +17,8 @@ use crate::tcp::{
 };
 use crate::udp::{Sockets, UdpError, UdpKey};
 use crate::{
-    Config, Discard, Discards, Egress, Event, Holding, Instant, InterfaceConfig, InterfaceId, Route, Share,
-    hash::Key, steer,
+    Config, Defences, Discard, Discards, Egress, Event, Holding, Instant, InterfaceConfig, InterfaceId,
+    Route, Share, hash::Key, steer,
 };
 
 /// ICMP errors sent (Linux: icmp_msgs_per_sec 1000, icmp_msgs_burst 50).
@@ -195,6 +195,11 @@ impl Stack {
     /// neighbour, for room or for their other fragments.
     pub fn late_discards(&self) -> &Discards {
         &self.output.late
+    }
+
+    /// What was warded off without the death of a packet.
+    pub fn defences(&self) -> &Defences {
+        self.tcp.defences()
     }
 
     /// A reassembled packet that belongs to another worker.
