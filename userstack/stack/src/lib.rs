@@ -20,6 +20,7 @@ pub mod forward;
 mod hash;
 mod header;
 mod icmp;
+mod identification;
 mod input;
 pub mod interface;
 mod ipv4;

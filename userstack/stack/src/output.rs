@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::Sum;
 use crate::hash::Key;
+use crate::identification::Identifications;
 use crate::link;
 use crate::locals::Locals;
 use crate::neighbour::{Claim, Due, Evicted, Neighbours, Solicit};
@@ -41,7 +42,7 @@ pub(crate) struct Output {
     routes: Routes,
     /// Changes whenever a path that was resolved may no longer hold. Zero is never current.
     generation: u32,
-    identification: u32,
+    identifications: Identifications,
 }
 
 /// Where the next frame of a packet goes.
@@ -75,7 +76,7 @@ impl Output {
             late: Discards::default(),
             routes: Routes::new(key(4)),
             generation: 1,
-            identification: u32::from_le_bytes([secret[0], secret[1], secret[2], secret[3]]),
+            identifications: Identifications::new(key(9), key(10)),
         }
     }
 
@@ -248,8 +249,8 @@ impl Output {
         let mut packet = self.outbox.buffer();
         let payload_len = payload.iter().map(|part| part.len()).sum();
         packet.resize(IPV6_BYTES, 0);
-        self.identification = self.identification.wrapping_add(1);
-        let len = write_ip_header(&mut packet, envelope, self.identification as u16, payload_len);
+        let identification = self.identifications.next(envelope.destination) as u16;
+        let len = write_ip_header(&mut packet, envelope, identification, payload_len);
         packet.truncate(len);
         payload.iter().for_each(|part| packet.extend_from_slice(part));
         let result = self.send_packet(interface, next, &packet, now);
@@ -279,8 +280,7 @@ impl Output {
         if step == 0 || self.outbox.room() < payload.len().div_ceil(step) {
             return Err(Refused::Full);
         }
-        self.identification = self.identification.wrapping_add(1);
-        let identification = self.identification;
+        let identification = self.identifications.next(destination);
         for (index, part) in payload.chunks(step).enumerate() {
             let (offset, more) = (index * step, (index + 1) * step < payload.len());
             let mut header = [0; 60 + ipv6::FRAGMENT_HEADER_BYTES];

@@ -75,7 +75,7 @@ impl Stack {
             reassembly: Reassembly::new(Key::new(&config.secret, 7), reassembly_bytes, now),
             steered: VecDeque::new(),
             discards: Discards::default(),
-            error_limit: TokenBucket::new(ERRORS_PER_SECOND, ERRORS_BURST),
+            error_limit: TokenBucket::noisy(ERRORS_PER_SECOND, ERRORS_BURST, Key::new(&config.secret, 11)),
             echo_limit: TokenBucket::new(ECHOES_PER_SECOND, ECHOES_BURST),
             port_key: Key::new(&config.secret, 8),
             config,

@@ -4,14 +4,16 @@
 //!
 //! Figures: of 4,096 initial sequences each byte's chi-square over 256 values is below 350 (255 is even, 1 in 10,000 is
 //! above 345); a guess at the next port is right in at most one of four tries at one destination, and in none of 1,000
-//! at another; fragments' identifications likewise.
+//! at another; identifications of 4,096 destinations are as even; and a burst of ICMP errors is of no certain length, so
+//! that whoever empties the limit does not learn what others took of it (CVE-2020-25705).
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use stack::TcpOptions;
+use stack::{TcpOptions, Verdict};
 
-use crate::target::{Heard, Target};
+use crate::network::packets::Spec;
+use crate::target::{Heard, OURS, Target};
 
 const SAMPLES: usize = 4_096;
 /// Chi-square of 255 degrees of freedom: beyond this by chance once in more than 10,000.
@@ -123,4 +125,53 @@ fn ports_of_many_destinations_cover_the_range_evenly() {
     let low = chi_square(ports.iter().map(|port| *port as u8));
     assert!(low < EVEN_AT_MOST, "{low}");
     assert!(ports.iter().all(|port| (32_768..=60_999).contains(port)));
+}
+
+/// The identification of a datagram that is sent in fragments.
+fn identification(target: &mut Target, socket: stack::UdpKey, remote: &str) -> u16 {
+    let sent = target.stack.udp_send(socket, &[0; 2_000], remote.parse().unwrap(), target.now);
+    assert_eq!(sent, std::task::Poll::Ready(Ok(())));
+    let frame = target.frames().remove(0);
+    u16::from_be_bytes([frame[18], frame[19]])
+}
+
+#[test]
+fn identifications_of_one_destination_say_nothing_of_anothers() {
+    let mut target = Target::new();
+    let socket = target.stack.udp_bind("10.0.0.1:53".parse().unwrap(), None).unwrap();
+    let seen: Vec<u16> = (0..SAMPLES)
+        .map(|number| {
+            identification(&mut target, socket, &format!("198.51.{}.{}:53", number / 256, number % 256))
+        })
+        .collect();
+    let column = |byte: usize| chi_square(seen.iter().map(|id| id.to_be_bytes()[byte]));
+    assert!(column(0) < EVEN_AT_MOST && column(1) < EVEN_AT_MOST, "{} {}", column(0), column(1));
+    // To one destination they follow each other: none comes again soon.
+    let follow: Vec<u16> = (0..10).map(|_| identification(&mut target, socket, "198.51.100.1:53")).collect();
+    assert!(follow.windows(2).all(|pair| pair[0] != pair[1]));
+    // Control: one counter for all is uneven in its high byte.
+    assert!(chi_square((0..SAMPLES).map(|number| (number >> 8) as u8)) > EVEN_AT_MOST);
+}
+
+#[test]
+fn a_burst_of_icmp_errors_is_of_no_certain_length() {
+    let mut target = Target::new();
+    let mut burst = || {
+        target.now = target.now + Duration::from_secs(1);
+        let probe = Spec::new("192.0.2.1", "10.0.0.1", OURS);
+        (1..=100).for_each(|port| {
+            target.hear(probe.udp((53, port), b""));
+        });
+        target.frames().len()
+    };
+    let bursts: Vec<usize> = (0..16).map(|_| burst()).collect();
+    assert!(bursts.iter().all(|burst| (30..=50).contains(burst)), "{bursts:?}");
+    assert!(bursts.iter().any(|burst| *burst != bursts[0]), "{bursts:?}");
+    // Control: the limit of echo replies, which nobody can use so, is certain.
+    let mut echoes = || {
+        target.now = target.now + Duration::from_secs(1);
+        let echo = Spec::new("192.0.2.1", "10.0.0.1", OURS).icmp(&[8, 0, 0, 0, 0, 1, 0, 2]);
+        (0..1_100).filter(|_| matches!(target.hear(echo.clone()), Verdict::Forward(_))).count()
+    };
+    assert_eq!([echoes(), echoes()], [1_000, 1_000]);
 }
