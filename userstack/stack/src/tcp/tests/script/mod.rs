@@ -102,6 +102,7 @@ fn what_a_script_asserts_of_a_connection_can_fail() {
         ("connections 1", "connections 0"),
         ("time_waits 0", "time_waits 1"),
         ("half_open 0", "half_open 1"),
+        ("tcp_challenge_withheld 0", "tcp_challenge_withheld 1"),
         ("event acceptable", "event none"),
         ("read 1 -> wait", "read 1 -> end"),
         ("flushed yes", "flushed wait"),
