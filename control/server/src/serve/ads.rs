@@ -153,8 +153,8 @@ impl<'a> Client<'a> {
         if let Err(detail) = &answer.outcome {
             warn!(node = self.name, kind = %answer.kind, version = answer.version, detail, "refused");
         }
-        if self.audience != Audience::Grpc {
-            self.shared.fleet.on_answer(&self.name, self.audience, &answer);
+        if self.audience != Audience::Grpc && self.shared.fleet.on_answer(&self.name, self.audience, &answer)
+        {
             self.shared.publisher.on_fleet_change();
         }
         Ok(())
