@@ -12,9 +12,6 @@ use worker::{Idle, Worker};
 /// The tasks' share of one turn (DESIGN, the turn).
 const TASKS_SHARE: Duration = Duration::from_micros(50);
 
-/// Polls of tasks between two looks at the clock: one takes a few microseconds, a look a fortieth of one.
-const POLLS_PER_LOOK: u32 = 4;
-
 /// The node's clock: nanoseconds since the process started its workers, the same on each.
 #[derive(Copy, Clone, Debug)]
 pub struct Clock {
@@ -43,11 +40,8 @@ impl Clock {
 pub fn run<A: Admission>(worker: &mut Worker<A>, mut idle: Idle, clock: Clock, stop: &Arc<AtomicBool>) {
     let mut now = clock.now();
     while !stop.load(Ordering::Relaxed) {
-        let mut polls = 0;
-        let busy = worker.turn(now, &mut || {
-            polls += 1;
-            polls % POLLS_PER_LOOK == 0 && clock.now().since(now) > TASKS_SHARE
-        });
+        let mut share = Share::default();
+        let busy = worker.turn(now, &mut || share.is_spent(clock.now()));
         let after = clock.now();
         worker.counters_mut().spend(busy, after.since(now));
         now = after;
@@ -57,5 +51,32 @@ pub fn run<A: Admission>(worker: &mut Worker<A>, mut idle: Idle, clock: Clock, s
             worker.counters_mut().slept(awake.since(now));
             now = awake;
         }
+    }
+}
+
+/// How much of their share of one turn tasks have used. It begins at the first look, which comes after a few polls: what
+/// the turn took to receive is not theirs.
+#[derive(Debug, Default)]
+struct Share {
+    begun: Option<Instant>,
+}
+
+impl Share {
+    fn is_spent(&mut self, now: Instant) -> bool {
+        now.since(*self.begun.get_or_insert(now)) > TASKS_SHARE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_have_their_whole_share_however_long_the_turn_received() {
+        let first_look = Instant::from_nanos(1_000_000);
+        let mut share = Share::default();
+        assert!(!share.is_spent(first_look));
+        assert!(!share.is_spent(first_look + TASKS_SHARE));
+        assert!(share.is_spent(first_look + TASKS_SHARE + Duration::from_nanos(1)));
     }
 }
