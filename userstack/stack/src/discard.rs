@@ -197,6 +197,10 @@ discards! {
     TcpIcmpNoFlow = "tcp_icmp_no_flow",
     /// An ICMP error that quotes a sequence number not in flight (RFC 5927).
     TcpIcmpOutOfWindow = "tcp_icmp_out_of_window",
+    /// An ICMP error with a path MTU that no path of IPv6 has (RFC 8201, 4).
+    TcpIcmpMtu = "tcp_icmp_mtu",
+    /// An ICMP error that calls too long what just arrived; believed if the segment stays lost (RFC 5927, 7.2).
+    TcpIcmpDoubted = "tcp_icmp_doubted",
 
     // ---- UDP ----
     /// Shorter than a UDP header, or its header not in the first chunk.

@@ -5,10 +5,11 @@ use super::connection::{Connection, Effects, MIN_MSS, State};
 use super::cookie::Remembered;
 use super::header::{Flags, Timestamps};
 use super::memory::Pool;
-use super::output::segment_size;
+use super::path_search::segment_size;
 use super::rtt::{elapsed_nanos, later};
 use super::segment::Segment;
 use super::sequence::Seq;
+use super::tuning::RoundMeter;
 use super::{TcpError, congestion};
 use crate::{Discard, Instant};
 
@@ -125,7 +126,8 @@ impl Connection {
         self.receive.initial = header.seq;
         self.receive.next = header.seq + 1;
         self.receive.last_acked = self.receive.next;
-        self.receive.advertised = self.receive.next + self.receive.limit.min(u32::from(u16::MAX));
+        self.receive.advertised = self.receive.next + self.receive.syn_window();
+        self.receive.meter = RoundMeter::new(self.receive.next);
         self.send.peer_mss = options.mss.map_or(self.send.peer_mss, |mss| mss.max(MIN_MSS));
         self.send.sack_permitted = options.sack_permitted;
         match options.window_scale {
@@ -255,7 +257,9 @@ impl Connection {
         let acceptable = match (len, window) {
             // A closed window still takes acknowledgements and resets; the text is cut off later.
             (_, 0) => seq == self.receive.next,
-            (0, _) => in_window(seq),
+            // A peer that filled our window and lost all of it acknowledges from the window's end: what it says of our
+            // text counts (Linux too takes it).
+            (0, _) => in_window(seq) || (seq == self.receive.advertised && !segment.has(Flags::RST)),
             (_, _) => in_window(seq) || in_window(segment.end() - 1) || self.spans_window(segment),
         };
         if acceptable {
@@ -302,6 +306,11 @@ impl Connection {
     fn check_syn(&mut self, segment: &Segment<'_>, now: Instant) -> Result<(), Discard> {
         if !segment.has(Flags::SYN) {
             return Ok(());
+        }
+        if matches!(self.state, State::SynReceived { .. }) && segment.header.seq == self.receive.initial {
+            // The same SYN again. Its text, which made it acceptable, is left to a segment that acknowledges ours.
+            self.acknowledge_now();
+            return Err(Discard::TcpDuplicate);
         }
         self.challenge(now);
         Err(Discard::TcpSynChallenged)
@@ -497,6 +506,7 @@ impl Connection {
         let aged = elapsed_nanos(now, self.timestamps.recent_at) >= PAWS_LIFE_NANOS;
         if self.timestamps.enabled && (newer || aged) && seq.at_or_before(self.receive.last_acked) {
             (self.timestamps.recent, self.timestamps.recent_at) = (timestamps.value, now);
+            self.timestamps.echoed = timestamps.echo;
         }
     }
 
@@ -513,11 +523,20 @@ impl Connection {
         if window > self.send.window {
             self.effects.add(Effects::TRANSMIT);
         }
+        if window == 0 {
+            self.note_closed_window();
+        }
         self.send.window = window;
         self.send.max_window = self.send.max_window.max(window);
         self.send.window_seq = header.seq;
         self.send.window_ack = header.ack;
         changed
+    }
+
+    /// A peer that took its window back while text was under way does not take that text, but it answers: it may do so
+    /// for ever (RFC 9293, sections 3.8.6 and 3.8.6.1), and no timeout counts as silence.
+    fn note_closed_window(&mut self) {
+        self.recovery.timeouts = self.recovery.timeouts.min(1);
     }
 }
 

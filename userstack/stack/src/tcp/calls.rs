@@ -21,19 +21,21 @@ impl Connection {
         limit: usize,
         take: impl FnMut(&[u8]),
         pool: &mut Pool,
+        now: Instant,
     ) -> Poll<Result<usize, TcpError>> {
         if !self.receive.ring.is_empty() {
             let taken = self.receive.ring.read_with(limit, take);
-            self.on_read(pool);
+            self.on_read(pool, now);
             return Poll::Ready(Ok(taken));
         }
         self.read_end()
     }
 
-    fn on_read(&mut self, pool: &mut Pool) {
+    fn on_read(&mut self, pool: &mut Pool, now: Instant) {
         if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
             self.receive.ring.release(pool);
         }
+        self.tune_receive(now);
         self.receive.ask_for_memory(pool);
         self.offer_window();
     }
@@ -50,7 +52,12 @@ impl Connection {
 
     /// Moves what can be read to `to`, as a read and a write of it would. The bytes are copied once, or not at all when
     /// `to` has nothing to send: then the buffer itself changes hands.
-    pub(crate) fn splice(&mut self, to: &mut Self, pool: &mut Pool) -> Result<Splice, TcpError> {
+    pub(crate) fn splice(
+        &mut self,
+        to: &mut Self,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Result<Splice, TcpError> {
         if self.receive.ring.is_empty() {
             return Ok(match self.read_end() {
                 Poll::Ready(end) => end.map(|_zero| Splice::Ended)?,
@@ -62,13 +69,13 @@ impl Connection {
         if whole && wanted <= to.send.limit as usize && to.state.is_synchronized() && !to.send.fin_queued {
             self.receive.ring.hand_over(&mut to.send.ring);
             to.on_written();
-            self.on_read(pool);
+            self.on_read(pool, now);
             return Ok(Splice::Moved(wanted));
         }
         let written = to.write(&self.receive.ring.slices(0, wanted), pool);
         let Poll::Ready(moved) = written? else { return Ok(Splice::AwaitsRoom) };
         self.receive.ring.consume(moved);
-        self.on_read(pool);
+        self.on_read(pool, now);
         Ok(Splice::Moved(moved))
     }
 
@@ -91,7 +98,7 @@ impl Connection {
             return Poll::Ready(Err(TcpError::Closed));
         }
         let wanted: usize = from.iter().map(|bytes| bytes.len()).sum();
-        let room = (self.send.limit as usize).saturating_sub(self.send.ring.len());
+        let room = (self.send_space() as usize).saturating_sub(self.send.ring.len());
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }

@@ -18,10 +18,12 @@ use super::assembler::Assembler;
 use super::boundary::Path;
 use super::congestion::{Control, Window};
 use super::memory::{Pool, Ring};
+use super::path_search::{LongestText, PathSearch};
 use super::rack::{Rack, TailProbe};
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::sequence::Seq;
+use super::tuning::RoundMeter;
 use super::tuple::Tuple;
 use super::{Congestion, ListenerKey, TcpError, TcpOptions};
 use crate::Instant;
@@ -178,8 +180,10 @@ pub(crate) struct SendSide {
     pub segment_size: u16,
     /// What the outgoing interface carries, in IP bytes.
     pub link_mtu: u16,
-    /// What an ICMP error said that the path carries, in IP bytes.
+    /// What the path was found to carry, in IP bytes, where that is less.
     pub path_mtu: u16,
+    pub longest: LongestText,
+    pub search: Option<Box<PathSearch>>,
     /// The sequence number of the ring's first byte.
     pub data_start: Seq,
     pub ring: Ring,
@@ -194,6 +198,8 @@ pub(crate) struct SendSide {
     /// The last stop was for want of congestion window.
     pub cwnd_limited: bool,
     pub last_sent_at: Instant,
+    /// When the peer last acknowledged new data, or when what waits for that began to.
+    pub progress_at: Instant,
     pub probe: Probe,
 }
 
@@ -223,7 +229,11 @@ pub(crate) struct ReceiveSide {
     pub last_acked: Seq,
     /// Rcv.Wind.Shift
     pub scale: u8,
+    /// The user's bound.
     pub limit: u32,
+    /// What the path was measured to need of it.
+    pub space: u32,
+    pub meter: RoundMeter,
     /// What the pool would lend, when it was last asked.
     pub lendable: u32,
     /// In-order bytes that nobody has read, and behind them those out of order.
@@ -253,6 +263,8 @@ pub(crate) struct TimestampClock {
     pub recent: u32,
     /// When it was taken, for PAWS to let go of it after 24 days (section 5.5).
     pub recent_at: Instant,
+    /// Our TSval that the same segment echoed.
+    pub echoed: u32,
 }
 
 impl TimestampClock {
@@ -345,7 +357,7 @@ pub(crate) struct Deadlines {
     pub loss: LossTimer,
     pub loss_at: Instant,
     pub delayed_ack_at: Instant,
-    /// Connect timeout, keepalive, or the end of an orphan.
+    /// Connect timeout, keepalive, user timeout, or the end of an orphan.
     pub user_at: Instant,
     pub armed: Option<TimerId>,
     pub armed_at: Instant,
@@ -391,6 +403,8 @@ pub(crate) struct User {
     pub flush_blocked: bool,
     /// Idle seconds before a keepalive probe; zero: none.
     pub keepalive_seconds: u32,
+    /// Milliseconds without progress after which the connection ends; zero: not by that.
+    pub timeout_ms: u32,
     /// Keepalive probes without an answer.
     pub unanswered_probes: u8,
     pub last_heard_at: Instant,
@@ -407,6 +421,7 @@ impl User {
             starved: false,
             flush_blocked: false,
             keepalive_seconds: options.keepalive.map_or(0, |idle| idle.as_secs().clamp(1, 1 << 31) as u32),
+            timeout_ms: options.user_timeout.map_or(0, |limit| limit.as_millis().clamp(1, 1 << 31) as u32),
             unanswered_probes: 0,
             last_heard_at: now,
             soft_error: false,
@@ -501,6 +516,8 @@ impl SendSide {
             segment_size: mss,
             link_mtu: DEFAULT_LINK_MTU,
             path_mtu: u16::MAX,
+            longest: LongestText::default(),
+            search: None,
             data_start: initial + 1,
             ring: Ring::default(),
             limit: buffer_limit(options.send_buffer_bytes),
@@ -511,6 +528,7 @@ impl SendSide {
             sack_permitted: false,
             cwnd_limited: false,
             last_sent_at: now,
+            progress_at: now,
             probe: Probe::None,
         }
     }
@@ -545,6 +563,8 @@ impl ReceiveSide {
             last_acked: Seq(0),
             scale: scale_for(limit),
             limit,
+            space: Self::initial_space(limit),
+            meter: RoundMeter::new(Seq(0)),
             lendable: limit,
             ring: Ring::default(),
             assembler: Assembler::default(),
@@ -567,13 +587,18 @@ impl ReceiveSide {
     pub(crate) fn edge(&self) -> Seq {
         let limit = self.limit_now();
         let edge = self.next + limit.saturating_sub(self.ring.len() as u32);
-        let step = u32::from(self.segment_size).min(limit / 2).max(1);
+        let step = u32::from(self.segment_size).min(limit / 2).max(1 << self.scale);
         if edge.saturating_since(self.advertised) >= step { edge } else { self.advertised }
     }
 
-    /// Bytes that may wait for the reader: the user's limit, less when memory is short.
+    /// Beyond it no byte has a place, whatever the peer was told.
+    pub(crate) fn farthest_edge(&self) -> Seq {
+        self.next + self.limit.saturating_sub(self.ring.len() as u32)
+    }
+
+    /// Bytes that may wait for the reader: what the path needs, less when memory is short.
     pub(crate) fn limit_now(&self) -> u32 {
-        self.limit.min(self.lendable.max(self.ring.capacity() as u32))
+        self.space.min(self.lendable.max(self.ring.capacity() as u32))
     }
 
     pub(crate) fn ask_for_memory(&mut self, pool: &Pool) {

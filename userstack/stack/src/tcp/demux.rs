@@ -64,7 +64,11 @@ impl Tcp {
             return Err(Discard::TcpIcmpOutOfWindow);
         }
         match error {
-            IcmpError::TooBig { mtu } => connection.limit_path(mtu),
+            IcmpError::TooBig { mtu } => {
+                let verdict = connection.on_too_big(mtu, Seq(sequence), now);
+                self.settle(slot, now);
+                return verdict;
+            }
             IcmpError::Refused if matches!(connection.state, State::SynSent { .. }) => {
                 connection.finish(Some(TcpError::Refused), &mut self.pool);
             }

@@ -16,6 +16,7 @@ mod header;
 mod listener;
 mod memory;
 mod output;
+mod path_search;
 mod rack;
 mod rtt;
 mod scoreboard;
@@ -26,6 +27,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod timewait;
+mod tuning;
 mod tuple;
 mod user;
 
@@ -63,9 +65,9 @@ pub struct ListenSpec {
 /// Behaviour of one connection, or of all that a listener accepts.
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
-    /// Bound of the receive buffer, and so of the window (bytes).
+    /// Bound of the receive buffer, and so of the window (bytes): what it is tuned up to. Linux's tcp_rmem.
     pub receive_buffer_bytes: usize,
-    /// Bound of the send buffer (bytes).
+    /// Bound of the send buffer (bytes): what it is tuned up to. Linux's tcp_wmem.
     pub send_buffer_bytes: usize,
     /// Half-open and not yet accepted connections a listener holds.
     pub backlog: usize,
@@ -73,6 +75,9 @@ pub struct TcpOptions {
     pub connect_timeout: Duration,
     /// Idle time before keepalive probes; `None`: no probes.
     pub keepalive: Option<Duration>,
+    /// How long what was written may go without progress before the connection is reset, also while the peer keeps its
+    /// window closed (RFC 5482, section 3; Linux's TCP_USER_TIMEOUT). `None`: as long as retransmission goes on.
+    pub user_timeout: Option<Duration>,
     pub congestion: Congestion,
     /// Send small segments at once (TCP_NODELAY).
     pub no_delay: bool,
@@ -87,11 +92,12 @@ pub enum Congestion {
 impl Default for TcpOptions {
     fn default() -> Self {
         Self {
-            receive_buffer_bytes: 1 << 20,
-            send_buffer_bytes: 1 << 20,
+            receive_buffer_bytes: 6 << 20,
+            send_buffer_bytes: 4 << 20,
             backlog: 1024,
             connect_timeout: Duration::from_secs(5),
             keepalive: Some(Duration::from_secs(7200)),
+            user_timeout: None,
             congestion: Congestion::Cubic,
             no_delay: true,
         }

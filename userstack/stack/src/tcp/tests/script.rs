@@ -375,6 +375,7 @@ impl Runner {
             "backlog" => self.options.backlog = number(value)?,
             "no_delay" => self.options.no_delay = value == "on",
             "keepalive" => self.options.keepalive = Some(seconds()?),
+            "user_timeout" => self.options.user_timeout = Some(seconds()?),
             "connect_timeout" => self.options.connect_timeout = seconds()?,
             "peer_isn" => self.peer_initial = number(value)?,
             "congestion" if value == "newreno" => self.options.congestion = Congestion::NewReno,
