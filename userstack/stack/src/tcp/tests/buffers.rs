@@ -75,6 +75,7 @@ impl Scene {
         let packet = Packet {
             source: self.peer,
             destination: SocketAddr::new(self.host.address, 80),
+            ecn: 0,
             bytes: bytes[..length].iter().chain(text).copied().collect(),
         };
         self.host.receive(&packet, 700, self.now);

@@ -2,9 +2,9 @@
 
 mod buffers;
 mod cost;
+mod document;
 mod engine;
 mod link;
-mod notation;
 mod script;
 mod splice;
 mod transfer;
