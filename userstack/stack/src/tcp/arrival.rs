@@ -173,7 +173,7 @@ impl Connection {
             self.recovery.rtt.sample(elapsed_nanos(now, self.send.last_sent_at), now);
         }
         self.send.unacked = self.send.initial + 1;
-        self.recovery.rtt.end_backoff();
+        self.recovery.rtt.on_established();
         let syn_lost = self.recovery.timeouts > 1;
         self.recovery.timeouts = 0;
         self.recovery.duplicate_acks = 0;

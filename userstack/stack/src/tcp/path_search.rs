@@ -26,10 +26,10 @@ const MIN_PATH_MTU_V4: u16 = 552;
 const MIN_PATH_MTU_V6: u16 = 1280;
 /// When a path is tried for more again (RFC 1191, section 6.3; RFC 8201, section 5.3; RFC 8899, section 5.1.1).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
-/// Timeouts of one segment after which its length is blamed (Linux's tcp_retries1; RFC 8899's MAX_PROBES).
-const BLACK_HOLE_TIMEOUTS: u8 = 3;
-/// What nearly every path carries (RFC 8200, section 5), and the least that is tried where not even that arrives.
-const BASE_PATH_MTU: u16 = 1280;
+/// Timeouts of one segment after which its length is blamed (Linux's tcp_retries1; RFC 8899's MAX_PROBES), and what is
+/// tried then: what nearly every path carries (RFC 8200, section 5), and where not even that arrives, the least there is.
+const BLACK_HOLE_V4: [(u8, u16); 2] = [(3, 1280), (6, MIN_PATH_MTU_V4)];
+const BLACK_HOLE_V6: [(u8, u16); 1] = [(3, MIN_PATH_MTU_V6)];
 /// Losses of one size that are not put down to chance (RFC 8899, section 5.1.2: MAX_PROBES).
 const MAX_PROBES: u8 = 3;
 /// Segments that follow a probe, so that their acknowledgements show its loss (RFC 8985).
@@ -153,9 +153,7 @@ impl Connection {
             self.narrow(mtu, now);
         }
         self.is_only_path_probe_lost();
-        if self.recovery.timeouts >= BLACK_HOLE_TIMEOUTS {
-            self.suspect_black_hole(now);
-        }
+        self.suspect_black_hole(now);
         // The loss window is one segment, of what a segment is now (RFC 5681, section 3.1).
         self.recovery.window.congestion = self.recovery.window.mss;
     }
@@ -165,11 +163,10 @@ impl Connection {
     fn suspect_black_hole(&mut self, now: Instant) {
         let Some(first) = self.recovery.scoreboard.next_lost() else { return };
         let before = self.path_mtu();
-        let bases: &[u16] =
-            if self.tuple.is_v6() { &[MIN_PATH_MTU_V6] } else { &[BASE_PATH_MTU, MIN_PATH_MTU_V4] };
-        let base = bases.iter().copied().find(|base| *base < before && self.text_of(*base) < first.len());
-        if let Some(base) = base {
-            self.narrow(base, now);
+        let steps: &[_] = if self.tuple.is_v6() { &BLACK_HOLE_V6 } else { &BLACK_HOLE_V4 };
+        let due = steps.iter().rfind(|(timeouts, _)| self.recovery.timeouts >= *timeouts);
+        if let Some((_, base)) = due.filter(|(_, base)| *base < before && self.text_of(*base) < first.len()) {
+            self.narrow(*base, now);
             self.path_search(now).next = before;
         }
     }
