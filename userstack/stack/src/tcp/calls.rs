@@ -80,10 +80,15 @@ impl Connection {
     }
 
     /// The reader made room. The peer hears of it when it is worth a segment: an eighth of the buffer, two segments
-    /// at least.
+    /// at least. A peer that may still send half of what it may at most is told by the acknowledgement of what it sends
+    /// next, and needs no segment for that alone.
     fn offer_window(&mut self) {
         let receive = &self.receive;
         let limit = receive.limit_now();
+        let left = receive.advertised.saturating_since(receive.next);
+        if left >= (limit / 2).max(2 * u32::from(receive.segment_size)) {
+            return;
+        }
         let worth = (limit / 8).max(2 * u32::from(receive.segment_size)).min(limit / 2);
         if self.state.receives() && receive.edge().saturating_since(receive.advertised) >= worth {
             self.acknowledge_now();
