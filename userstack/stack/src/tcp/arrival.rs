@@ -33,7 +33,7 @@ impl Connection {
             return self.on_expected(segment, pool, now);
         }
         match self.state {
-            State::SynSent { .. } => self.on_segment_in_syn_sent(segment, pool, now),
+            State::SynSent => self.on_segment_in_syn_sent(segment, pool, now),
             State::Closed(_) => Err(Discard::TcpNoFlow),
             _ => self.on_segment_otherwise(segment, pool, now),
         }
@@ -50,6 +50,7 @@ impl Connection {
             && self.receive.assembler.is_empty()
             && self.receive.fin.is_none()
             && !self.user.orphan
+            && !segment.ce
             && header.ack.at_or_after(self.send.unacked)
             && header.ack.at_or_before(self.send.next)
             && match (header.options.timestamps, self.timestamps.enabled) {
@@ -113,8 +114,7 @@ impl Connection {
             return text;
         }
         // Simultaneous open: our SYN goes out again, with an acknowledgement of theirs.
-        let State::SynSent { deadline } = self.state else { return Ok(()) };
-        self.state = State::SynReceived { deadline, active: true };
+        self.state = State::SynReceived { active: true };
         self.acknowledge_now();
         Ok(())
     }
@@ -130,6 +130,7 @@ impl Connection {
         self.receive.meter = RoundMeter::new(self.receive.next);
         self.send.peer_mss = options.mss.map_or(self.send.peer_mss, |mss| mss.max(MIN_MSS));
         self.send.sack_permitted = options.sack_permitted;
+        self.ecn.on_syn(header.flags, header.flags.has(Flags::ACK));
         match options.window_scale {
             Some(shift) => self.send.scale = shift,
             // Both sides scale or none (RFC 7323, section 2.2).
@@ -163,6 +164,7 @@ impl Connection {
         (self.send.initial, self.send.unacked) = (iss, iss);
         (self.send.next, self.send.data_start) = (iss + 1, iss + 1);
         self.take_syn(&syn, now);
+        self.ecn.resume(cookie.ecn);
         // The round trip of the handshake was not measured.
         self.recovery.timeouts = 1;
     }
@@ -190,7 +192,7 @@ impl Connection {
         self.send.max_window = self.send.max_window.max(self.send.window);
         self.send.window_seq = segment.header.seq;
         self.send.window_ack = segment.header.ack;
-        let passive = matches!(self.state, State::SynReceived { active: false, .. });
+        let passive = matches!(self.state, State::SynReceived { active: false });
         self.state = if self.send.fin_queued { State::FinWait1 } else { State::Established };
         self.set_keepalive(now);
         self.effects.add(if passive { Effects::ACCEPTABLE } else { Effects::CONNECTED });
@@ -219,6 +221,7 @@ impl Connection {
             self.note_timestamp(segment.header.seq, timestamps, now); // RFC 7323 section 5.3, R3
         }
         self.check_acknowledgement(segment, pool, now)?; // fifth
+        self.take_mark(segment);
         // Sixth: urgent bytes are ordinary bytes (RFC 6093).
         let text = self.take_text(segment, pool, now); // seventh
         self.take_fin(segment, now); // eighth
@@ -227,7 +230,7 @@ impl Connection {
 
     /// In a simultaneous open both SYNs are acknowledged by SYNs (RFC 9293, figure 8, line 6).
     fn is_crossing_syn_ack(&self, segment: &Segment<'_>) -> bool {
-        matches!(self.state, State::SynReceived { active: true, .. })
+        matches!(self.state, State::SynReceived { active: true })
             && segment.has(Flags::SYN.with(Flags::ACK))
             && segment.header.seq == self.receive.initial
             && segment.header.ack == self.send.next
@@ -269,6 +272,9 @@ impl Connection {
             return Err(Discard::TcpResetInvalid);
         }
         if len > 0 && segment.end().at_or_before(self.receive.next) {
+            if matches!(self.state, State::SynReceived { .. }) && segment.has(Flags::SYN) {
+                self.ecn.on_syn_again(segment.header.flags);
+            }
             // A retransmission: our acknowledgement was lost.
             self.acknowledge_now();
             return Err(Discard::TcpDuplicate);
@@ -342,7 +348,9 @@ impl Connection {
         }
         if ack.at_or_after(self.send.unacked) {
             let window_changed = self.update_window(segment);
+            self.take_echo(segment, now);
             self.take_acknowledgement(segment, window_changed, pool, now);
+            self.ecn.echoed = false;
         }
         self.advance_closing(now, pool)
     }

@@ -10,7 +10,7 @@ use crate::Instant;
 impl Connection {
     pub(crate) fn connected(&self) -> Poll<Result<(), TcpError>> {
         match self.state {
-            State::SynSent { .. } | State::SynReceived { .. } => Poll::Pending,
+            State::SynSent | State::SynReceived { .. } => Poll::Pending,
             State::Closed(Some(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
         }
@@ -107,7 +107,7 @@ impl Connection {
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
-        if matches!(self.state, State::SynSent { .. } | State::SynReceived { .. }) || room == 0 {
+        if matches!(self.state, State::SynSent | State::SynReceived { .. }) || room == 0 {
             self.user.write_blocked = true;
             return Poll::Pending;
         }
@@ -178,7 +178,7 @@ impl Connection {
         self.user.orphan = true;
         match self.state {
             State::Closed(_) => self.receive.ring.release(pool),
-            State::SynSent { .. } => self.finish(None, pool),
+            State::SynSent => self.finish(None, pool),
             State::SynReceived { .. } => self.reset(None, pool),
             // RFC 2525, section 2.17: what nobody will read must not look as if it were.
             _ if !self.receive.ring.is_empty() => self.reset(None, pool),
@@ -194,7 +194,7 @@ impl Connection {
         self.user.orphan = true;
         match self.state {
             State::Closed(_) => self.receive.ring.release(pool),
-            State::SynSent { .. } => self.finish(None, pool),
+            State::SynSent => self.finish(None, pool),
             _ => self.reset(None, pool),
         }
     }

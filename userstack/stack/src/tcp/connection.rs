@@ -17,7 +17,9 @@
 use super::assembler::Assembler;
 use super::boundary::Path;
 use super::congestion::{Control, Window};
+use super::ecn::Notification;
 use super::memory::{Pool, Ring};
+use super::pacing::Pacer;
 use super::path_search::{LongestText, PathSearch};
 use super::rack::{Rack, TailProbe};
 use super::rtt::Rtt;
@@ -45,13 +47,9 @@ pub(crate) const QUICK_ACKS: u8 = 16;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Until `deadline` the connect may succeed.
-    SynSent {
-        deadline: Instant,
-    },
+    SynSent,
     /// `active`: we sent the first SYN (simultaneous open).
     SynReceived {
-        deadline: Instant,
         active: bool,
     },
     Established,
@@ -67,7 +65,7 @@ pub(crate) enum State {
 impl State {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::SynSent { .. } => "syn-sent",
+            Self::SynSent => "syn-sent",
             Self::SynReceived { .. } => "syn-received",
             Self::Established => "established",
             Self::FinWait1 => "fin-wait-1",
@@ -81,7 +79,7 @@ impl State {
 
     /// RFC 9293's synchronized states.
     pub(crate) fn is_synchronized(self) -> bool {
-        !matches!(self, Self::SynSent { .. } | Self::SynReceived { .. } | Self::Closed(_))
+        !matches!(self, Self::SynSent | Self::SynReceived { .. } | Self::Closed(_))
     }
 
     /// Text may still arrive.
@@ -138,6 +136,7 @@ pub(crate) struct Connection {
     pub send: SendSide,
     pub receive: ReceiveSide,
     pub timestamps: TimestampClock,
+    pub ecn: Notification,
     pub recovery: Recovery,
     pub deadlines: Deadlines,
     pub user: User,
@@ -176,8 +175,6 @@ pub(crate) struct SendSide {
     pub scale: u8,
     /// What the peer's SYN allowed.
     pub peer_mss: u16,
-    /// Text and options that one segment may carry now: the peer's MSS and the path's MTU.
-    pub segment_size: u16,
     /// What the outgoing interface carries, in IP bytes.
     pub link_mtu: u16,
     /// What the path was found to carry, in IP bytes, where that is less.
@@ -198,8 +195,8 @@ pub(crate) struct SendSide {
     /// The last stop was for want of congestion window.
     pub cwnd_limited: bool,
     pub last_sent_at: Instant,
-    /// When the peer last acknowledged new data, or when what waits for that began to.
-    pub progress_at: Instant,
+    /// When the peer last acknowledged new data, or when what waits for that began to: the low bits, for 24 days.
+    pub progress_at_ms: u32,
     pub probe: Probe,
 }
 
@@ -298,6 +295,7 @@ pub(crate) struct Recovery {
     pub rtt: Rtt,
     pub window: Window,
     pub control: Control,
+    pub pacer: Pacer,
     pub phase: Phase,
     /// RecoveryPoint: SND.NXT when it began.
     pub point: Seq,
@@ -310,14 +308,16 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    fn new(mss: u16, point: Seq, congestion: Congestion) -> Self {
+    fn new(mss: u16, point: Seq, options: &TcpOptions) -> Self {
         Self {
             scoreboard: Scoreboard::default(),
             rack: Rack::default(),
             tail_probe: TailProbe::default(),
             rtt: Rtt::default(),
             window: Window::new(u32::from(mss)),
-            control: Control::new(congestion),
+            control: Control::new(options.congestion),
+            // A model of the path says how fast; a burst would hide what it measures.
+            pacer: Pacer::new(options.pacing || options.congestion == Congestion::Bbr),
             phase: Phase::Open,
             point,
             reduction: Reduction::default(),
@@ -357,6 +357,8 @@ pub(crate) struct Deadlines {
     pub loss: LossTimer,
     pub loss_at: Instant,
     pub delayed_ack_at: Instant,
+    /// Text waits for its pace.
+    pub pace_at: Instant,
     /// Connect timeout, keepalive, user timeout, or the end of an orphan.
     pub user_at: Instant,
     pub armed: Option<TimerId>,
@@ -369,6 +371,7 @@ impl Deadlines {
             loss: LossTimer::None,
             loss_at: NEVER,
             delayed_ack_at: NEVER,
+            pace_at: NEVER,
             user_at: NEVER,
             armed: None,
             armed_at: NEVER,
@@ -376,7 +379,7 @@ impl Deadlines {
     }
 
     pub(crate) fn next(&self) -> Instant {
-        self.loss_at.min(self.delayed_ack_at).min(self.user_at)
+        self.loss_at.min(self.delayed_ack_at).min(self.user_at).min(self.pace_at)
     }
 
     pub(crate) fn set_loss(&mut self, timer: LossTimer, at: Instant) {
@@ -446,7 +449,8 @@ impl Connection {
             send: SendSide::new(initial, mss, options, now),
             receive: ReceiveSide::new(buffer_limit(options.receive_buffer_bytes)),
             timestamps: TimestampClock::default(),
-            recovery: Recovery::new(mss, initial, options.congestion),
+            ecn: Notification::new(options.ecn),
+            recovery: Recovery::new(mss, initial, options),
             deadlines: Deadlines::new(),
             user: User::new(options, now),
             effects: Effects::default(),
@@ -465,8 +469,9 @@ impl Connection {
         if self.receive.ring.is_empty() || self.user.orphan {
             self.receive.ring.release(pool);
         }
-        let Deadlines { loss_at, delayed_ack_at, user_at, loss, .. } = &mut self.deadlines;
-        (*loss_at, *delayed_ack_at, *user_at, *loss) = (NEVER, NEVER, NEVER, LossTimer::None);
+        let Deadlines { loss_at, delayed_ack_at, user_at, pace_at, loss, .. } = &mut self.deadlines;
+        (*loss_at, *delayed_ack_at, *user_at, *pace_at) = (NEVER, NEVER, NEVER, NEVER);
+        *loss = LossTimer::None;
         self.effects.add(Effects::EVENTS);
         self.effects.add(Effects::DEAD);
     }
@@ -513,7 +518,6 @@ impl SendSide {
             window_ack: Seq(0),
             scale: 0,
             peer_mss: mss,
-            segment_size: mss,
             link_mtu: DEFAULT_LINK_MTU,
             path_mtu: u16::MAX,
             longest: LongestText::default(),
@@ -528,7 +532,7 @@ impl SendSide {
             sack_permitted: false,
             cwnd_limited: false,
             last_sent_at: now,
-            progress_at: now,
+            progress_at_ms: now.as_millis() as u32,
             probe: Probe::None,
         }
     }

@@ -24,6 +24,10 @@ impl Connection {
             self.deadlines.delayed_ack_at = NEVER;
             self.acknowledge_now();
         }
+        if self.deadlines.pace_at <= now {
+            self.deadlines.pace_at = NEVER;
+            self.effects.add(Effects::TRANSMIT);
+        }
         if self.deadlines.loss_at <= now {
             let timer = self.deadlines.loss;
             self.deadlines.clear_loss();
@@ -56,6 +60,7 @@ impl Connection {
             self.check_path(now);
         } else {
             self.send.probe = Probe::Handshake;
+            self.ecn.on_syn_timeout();
         }
         self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         self.effects.add(Effects::TRANSMIT);
@@ -73,7 +78,12 @@ impl Connection {
         recovery.point = self.send.next;
         recovery.duplicate_acks = 0;
         recovery.tail_probe.end = None;
+        let lost = recovery.scoreboard.lost_bytes();
         recovery.scoreboard.mark_all_lost();
+        if let Some(sampler) = recovery.control.sampler() {
+            sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
+        }
+        self.ecn.on_reduced(self.send.next);
     }
 
     /// RFC 8985, section 7.3. The probe goes out with the next transmission; until then the retransmission timer runs.
@@ -110,35 +120,39 @@ impl Connection {
 
     fn on_user_deadline(&mut self, pool: &mut Pool, now: Instant) {
         match self.state {
-            State::SynSent { .. } | State::SynReceived { .. } => {
+            State::SynSent | State::SynReceived { .. } => {
                 let error = self.timeout_error();
                 self.finish(Some(error), pool);
             }
             State::Closed(_) => {}
             State::FinWait2 if self.user.orphan => self.finish(None, pool),
-            _ if self.user_timeout_at() <= now => {
+            _ if self.user_timeout_at(now) <= now => {
                 let error = self.timeout_error();
                 self.reset(Some(error), pool);
             }
             _ => {
                 self.check_alive(pool, now);
-                self.deadlines.user_at = self.deadlines.user_at.min(self.user_timeout_at());
+                self.deadlines.user_at = self.deadlines.user_at.min(self.user_timeout_at(now));
             }
         }
     }
 
     /// Something waits for an acknowledgement, or for the window to open, and did not before.
     pub(crate) fn await_progress(&mut self, now: Instant) {
-        self.send.progress_at = now;
         if self.user.timeout_ms > 0 && self.state.is_synchronized() {
+            self.send.progress_at_ms = now.as_millis() as u32;
             self.deadlines.user_at = self.deadlines.user_at.min(now + self.user_timeout());
         }
     }
 
     /// When what waits has waited for too long (RFC 9293, section 3.9.1, user timeout; RFC 5482, section 3).
-    fn user_timeout_at(&self) -> Instant {
+    fn user_timeout_at(&self, now: Instant) -> Instant {
         let waits = self.send.flight() > 0 || self.send.unsent() > 0;
-        if self.user.timeout_ms > 0 && waits { self.send.progress_at + self.user_timeout() } else { NEVER }
+        if self.user.timeout_ms == 0 || !waits {
+            return NEVER;
+        }
+        let waited_ms = (now.as_millis() as u32).wrapping_sub(self.send.progress_at_ms);
+        now + Duration::from_millis(u64::from(self.user.timeout_ms.saturating_sub(waited_ms)))
     }
 
     fn user_timeout(&self) -> Duration {

@@ -87,9 +87,7 @@ impl LongestText {
 impl Connection {
     /// The path or the peer's MSS changed.
     pub(crate) fn limit_segments(&mut self) {
-        let path = self.path_mtu();
-        self.send.segment_size = self.send.peer_mss.min(segment_size(path, self.tuple.is_v6()));
-        self.recovery.window.mss = self.text_of(path);
+        self.recovery.window.mss = self.text_of(self.path_mtu());
     }
 
     fn path_mtu(&self) -> u16 {

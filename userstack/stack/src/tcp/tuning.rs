@@ -7,7 +7,7 @@
 //! ```
 
 use super::connection::{Connection, ReceiveSide};
-use super::rtt::{MAX_RTO_NANOS, elapsed_nanos};
+use super::rtt::MAX_RTO_NANOS;
 use super::sequence::Seq;
 use crate::Instant;
 
@@ -31,7 +31,8 @@ const TIMESTAMP_UNIT_NANOS: u64 = 1_000_000;
 pub(crate) struct RoundMeter {
     /// The first byte of this round, as the user reads.
     from: Seq,
-    since: Instant,
+    /// When it began: the low bits. A round of more than an hour may look shorter, and only comes to an end later.
+    since_micros: u32,
     /// The most that a round brought.
     most_bytes: u32,
     /// The round trip as timestamps show it to a side that only receives; zero: not yet.
@@ -41,7 +42,7 @@ pub(crate) struct RoundMeter {
 impl RoundMeter {
     /// A stream that begins at `from`.
     pub(crate) fn new(from: Seq) -> Self {
-        Self { from, since: Instant::ZERO, most_bytes: INITIAL_ROUND_BYTES, round_trip_micros: 0 }
+        Self { from, since_micros: 0, most_bytes: INITIAL_ROUND_BYTES, round_trip_micros: 0 }
     }
 
     /// Down at once, up slowly: a peer that had nothing to send for a while looks like a long way.
@@ -86,13 +87,15 @@ impl Connection {
         let over = match round_trip {
             // Nothing measured it: a window that was used up takes one at least.
             0 => brought >= receive.space,
-            nanos => elapsed_nanos(now, receive.meter.since) >= nanos,
+            nanos => {
+                u64::from((now.as_micros() as u32).wrapping_sub(receive.meter.since_micros)) * 1000 >= nanos
+            }
         };
         if !over {
             return;
         }
         let before = receive.meter.most_bytes;
-        (receive.meter.from, receive.meter.since) = (read_to, now);
+        (receive.meter.from, receive.meter.since_micros) = (read_to, now.as_micros() as u32);
         if brought > before {
             receive.meter.most_bytes = brought;
             // A sender in slow start brings twice as much the next time, when the window for it must be open already.

@@ -61,7 +61,7 @@ impl Tcp {
         let initial = self.secrets.initial_sequence(&tuple, now);
         let initial = least.map_or(initial, |least| least.max(initial));
         let deadline = now + options.connect_timeout;
-        let mut connection = Connection::new(tuple, initial, State::SynSent { deadline }, &options, now);
+        let mut connection = Connection::new(tuple, initial, State::SynSent, &options, now);
         connection.timestamps.offset = self.secrets.timestamp_offset(&tuple);
         connection.send.probe = Probe::Handshake;
         connection.deadlines.user_at = deadline;
@@ -217,7 +217,9 @@ impl Tcp {
             interface: connection.path.interface,
             state: connection.state.name(),
             smoothed_rtt: connection.recovery.rtt.smoothed(),
+            congestion: connection.recovery.control.name(),
             congestion_window_bytes: connection.recovery.window.congestion,
+            ecn: connection.ecn.sends,
             retransmitted_segments: connection.recovery.retransmitted_segments,
         })
     }
