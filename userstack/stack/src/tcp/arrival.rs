@@ -123,11 +123,13 @@ impl Connection {
     pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, now: Instant) {
         let header = &segment.header;
         let options = &header.options;
-        self.receive.initial = header.seq;
         self.receive.next = header.seq + 1;
         self.receive.last_acked = self.receive.next;
         self.receive.advertised = self.receive.next + self.receive.syn_window();
         self.receive.meter = RoundMeter::new(self.receive.next);
+        if options.mss.is_some_and(|mss| mss < MIN_MSS) {
+            self.effects.add(Effects::MSS_RAISED);
+        }
         self.send.peer_mss = options.mss.map_or(self.send.peer_mss, |mss| mss.max(MIN_MSS));
         self.send.sack_permitted = options.sack_permitted;
         self.ecn.on_syn(header.flags, header.flags.has(Flags::ACK));
@@ -232,7 +234,7 @@ impl Connection {
     fn is_crossing_syn_ack(&self, segment: &Segment<'_>) -> bool {
         matches!(self.state, State::SynReceived { active: true })
             && segment.has(Flags::SYN.with(Flags::ACK))
-            && segment.header.seq == self.receive.initial
+            && segment.header.seq + 1 == self.receive.next
             && segment.header.ack == self.send.next
     }
 
@@ -313,7 +315,7 @@ impl Connection {
         if !segment.has(Flags::SYN) {
             return Ok(());
         }
-        if matches!(self.state, State::SynReceived { .. }) && segment.header.seq == self.receive.initial {
+        if matches!(self.state, State::SynReceived { .. }) && segment.header.seq + 1 == self.receive.next {
             // The same SYN again. Its text, which made it acceptable, is left to a segment that acknowledges ours.
             self.acknowledge_now();
             return Err(Discard::TcpDuplicate);
@@ -424,7 +426,6 @@ impl Connection {
             let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
             receive.segment_size = len.min(u32::from(announced)) as u16;
         }
-        receive.unacknowledged += len;
         self.effects.add(Effects::READABLE);
         let pushed = segment.has(Flags::PSH) && len < self.recovery.window.mss;
         self.schedule_ack(filled, pushed, now);
@@ -438,8 +439,9 @@ impl Connection {
         let receive = &mut self.receive;
         let quick = receive.quick_acks > 0;
         let whole_request =
-            pushed && receive.unacknowledged < self.recovery.window.mss && !self.send.fin_queued;
-        let due = receive.unacknowledged >= 2 * u32::from(receive.segment_size) && !(quick && whole_request);
+            pushed && receive.unacknowledged() < self.recovery.window.mss && !self.send.fin_queued;
+        let due =
+            receive.unacknowledged() >= 2 * u32::from(receive.segment_size) && !(quick && whole_request);
         if filled || due || (quick && !whole_request) {
             receive.quick_acks = receive.quick_acks.saturating_sub(1);
             self.acknowledge_now();

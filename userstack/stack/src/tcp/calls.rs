@@ -140,7 +140,7 @@ impl Connection {
     }
 
     fn on_written(&mut self) {
-        if self.receive.unacknowledged > 0 {
+        if self.receive.unacknowledged() > 0 {
             // The answer carries the acknowledgement: the user talks in turns, so there is no hurry to send them alone.
             self.receive.quick_acks = 0;
         }

@@ -42,6 +42,11 @@ const DEFAULT_LINK_MTU: u16 = 1500;
 pub(crate) const MIN_MSS: u16 = 88;
 /// Challenge ACKs a connection answers with in a second (RFC 5961, section 7; per connection: CVE-2016-5696).
 const CHALLENGES_A_SECOND: u8 = 10;
+/// A segment in flight is a piece of the scoreboard. A connection has one for so many bytes of its send buffer, so that
+/// the scoreboard holds a sixteenth of what the buffer does, however small the peer's MSS (CVE-2019-11478).
+const BYTES_A_PIECE: u32 = 512;
+/// But never fewer than these: small messages are segments of their own.
+const FEWEST_PIECES: u32 = 1024;
 /// Segments acknowledged at once when data begins to flow, so that the peer's slow start is not held up (Linux).
 pub(crate) const QUICK_ACKS: u8 = 16;
 
@@ -110,8 +115,14 @@ impl Effects {
     pub(crate) const ANSWER_RESET: Self = Self(1 << 8);
     /// A writer waits for buffer memory.
     pub(crate) const STARVED: Self = Self(1 << 9);
+    /// A challenge was due and not sent.
+    pub(crate) const CHALLENGE_WITHHELD: Self = Self(1 << 10);
+    /// The peer's MSS was less than is believed.
+    pub(crate) const MSS_RAISED: Self = Self(1 << 11);
+    /// As many segments are in flight as may be.
+    pub(crate) const PIECES_FULL: Self = Self(1 << 12);
     /// What few segments lead to.
-    pub(crate) const RARE: Self = Self(0b10_1110_1000);
+    pub(crate) const RARE: Self = Self(0b1_1110_1110_1000);
     /// The three that users hear of.
     pub(crate) const EVENTS: Self = Self(0b111);
 
@@ -216,8 +227,6 @@ pub(crate) enum Probe {
 /// The sequence space that we receive (RFC 9293, section 3.3.1).
 #[derive(Debug)]
 pub(crate) struct ReceiveSide {
-    /// IRS
-    pub initial: Seq,
     /// RCV.NXT
     pub next: Seq,
     /// RCV.NXT + RCV.WND as the peer was told last.
@@ -240,8 +249,6 @@ pub(crate) struct ReceiveSide {
     pub fin: Option<Seq>,
     /// The largest text of one segment so far.
     pub segment_size: u16,
-    /// Bytes since the last acknowledgement.
-    pub unacknowledged: u32,
     /// Segments that are still acknowledged at once.
     pub quick_acks: u8,
     /// An acknowledgement is due now.
@@ -497,6 +504,8 @@ impl Connection {
         if self.challenges.sent < CHALLENGES_A_SECOND {
             self.challenges.sent += 1;
             self.acknowledge_now();
+        } else {
+            self.effects.add(Effects::CHALLENGE_WITHHELD);
         }
     }
 
@@ -552,6 +561,11 @@ impl SendSide {
         self.data_end().saturating_since(self.next)
     }
 
+    /// Segments that may be in flight.
+    pub(crate) fn most_pieces(&self) -> usize {
+        (self.limit / BYTES_A_PIECE).max(FEWEST_PIECES) as usize
+    }
+
     /// Numbers that the peer's window still takes.
     pub(crate) fn window_room(&self) -> u32 {
         (self.unacked + self.window).saturating_since(self.next)
@@ -561,7 +575,6 @@ impl SendSide {
 impl ReceiveSide {
     fn new(limit: u32) -> Self {
         Self {
-            initial: Seq(0),
             next: Seq(0),
             advertised: Seq(0),
             last_acked: Seq(0),
@@ -574,11 +587,15 @@ impl ReceiveSide {
             assembler: Assembler::default(),
             fin: None,
             segment_size: 0,
-            unacknowledged: 0,
             quick_acks: QUICK_ACKS,
             ack_now: false,
             duplicates: 0,
         }
+    }
+
+    /// Numbers that came since the last acknowledgement.
+    pub(crate) fn unacknowledged(&self) -> u32 {
+        self.next.since(self.last_acked)
     }
 
     /// RCV.WND as the peer knows it.

@@ -13,12 +13,14 @@ mod demux;
 mod ecn;
 pub(crate) mod engine;
 mod flows;
+mod greed;
 mod header;
 mod listener;
 mod memory;
 mod output;
 mod pacing;
 mod path_search;
+mod ports;
 mod rack;
 mod rtt;
 mod scoreboard;
@@ -170,6 +172,8 @@ pub enum TcpError {
     TimedOut,
     /// ICMP said the destination cannot be reached, or no route is left.
     Unreachable,
+    /// Reset here: memory was short, and the peer let go of next to nothing of what it made us hold.
+    Cut,
     /// The key's connection is gone, or this side has shut down writing.
     Closed,
 }

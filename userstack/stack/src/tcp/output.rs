@@ -3,7 +3,7 @@
 
 use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
-use super::connection::{Connection, LossTimer, Phase, Probe, Recovery, State};
+use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
 use super::ecn::NOT_ECT;
 use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, Timestamps};
 use super::memory::Pool;
@@ -205,6 +205,11 @@ impl Connection {
             self.send.cwnd_limited = false;
             return None;
         }
+        if self.recovery.scoreboard.len() >= self.send.most_pieces() {
+            self.effects.add(Effects::PIECES_FULL);
+            self.send.cwnd_limited = false;
+            return None;
+        }
         let pipe = self.recovery.scoreboard.pipe(self.send.flight());
         self.send.cwnd_limited = pipe > 0 && pipe + len > self.recovery.window.congestion;
         (!self.send.cwnd_limited).then(|| self.plan_new(len, Kind::New))
@@ -393,7 +398,6 @@ impl Connection {
     fn note_acknowledged(&mut self) {
         let receive = &mut self.receive;
         receive.last_acked = receive.next;
-        receive.unacknowledged = 0;
         receive.duplicates = if self.send.sack_permitted { 0 } else { receive.duplicates.saturating_sub(1) };
         receive.ack_now = receive.duplicates > 0;
         self.deadlines.delayed_ack_at = super::connection::NEVER;
