@@ -183,6 +183,8 @@ discards! {
     TcpSynChallenged = "tcp_syn_challenged",
     /// A SYN answered by a cookie, because the listener's backlog is full.
     TcpSynCookie = "tcp_syn_cookie",
+    /// Text that overtook the cookie's acknowledgement that it builds on; the peer sends that again.
+    TcpCookieAwaited = "tcp_cookie_awaited",
     /// A SYN or a cookie's acknowledgement while nobody accepts what waits already.
     TcpBacklogFull = "tcp_backlog_full",
     /// A cookie's acknowledgement while the worker has as many connections as it may.
