@@ -21,6 +21,8 @@ pub struct LinkFaults {
     pub bursts: Option<Bursts>,
     /// Every so manyth packet disappears, counted by direction; zero: none.
     pub lose_every: u32,
+    /// A packet whose ends understand it arrives with the mark "congestion experienced" (RFC 3168, section 5).
+    pub mark_ppm: u32,
 }
 
 /// The two states of Gilbert's and Elliott's channel: a good one that loses nothing of its own, and a bad one. Chances
@@ -42,6 +44,7 @@ impl LinkFaults {
         corrupt_ppm: 0,
         bursts: None,
         lose_every: 0,
+        mark_ppm: 0,
     };
 
     /// 5% loss with reordering and duplication: what the stack must carry 10 MiB through, byte for byte.

@@ -18,7 +18,8 @@ const ROUND_TRIPS_US: [u32; 6] = [100, 1_000, 10_000, 50_000, 100_000, 300_000];
 const LOSSES_PPM: [u32; 4] = [0, 1_000, 10_000, 50_000];
 const BUFFERS_KIB: [u32; 3] = [64, 512, 8_192];
 /// Every algorithm, and how the table names it.
-const CONTROLS: &[(Congestion, &str)] = &[(Congestion::NewReno, "NewReno"), (Congestion::Cubic, "CUBIC")];
+const CONTROLS: &[(Congestion, &str)] =
+    &[(Congestion::NewReno, "NewReno"), (Congestion::Cubic, "CUBIC"), (Congestion::Bbr, "BBR")];
 /// What is measured begins after the first part of it: in round trips and in time, whichever is longer.
 const WARM_ROUND_TRIPS: u32 = 20;
 const MEASURED_ROUND_TRIPS: u32 = 40;

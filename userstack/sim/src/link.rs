@@ -195,6 +195,11 @@ impl Pipe {
         if self.random.chance(faults.corrupt_ppm) && self.flip_bit(packet) {
             return Fate::Corrupted;
         }
+        if self.random.chance(faults.mark_ppm)
+            && packet.frame_mut(0).is_some_and(|frame| wire::mark_congestion(frame.bytes_mut()))
+        {
+            return Fate::Marked;
+        }
         if self.random.chance(faults.reorder_ppm) {
             return Fate::Late;
         }

@@ -23,6 +23,8 @@ pub enum Fate {
     Duplicated,
     /// Arrives with one bit flipped.
     Corrupted,
+    /// Arrives with the mark "congestion experienced".
+    Marked,
     Lost,
     /// Lost in a burst.
     LostInBurst,
@@ -40,7 +42,7 @@ pub enum Fate {
 
 impl Fate {
     pub(crate) fn arrives(self) -> bool {
-        matches!(self, Self::Carried | Self::Late | Self::Duplicated | Self::Corrupted)
+        matches!(self, Self::Carried | Self::Late | Self::Duplicated | Self::Corrupted | Self::Marked)
     }
 
     /// As a capture and the table of what was reached name it.
@@ -50,6 +52,7 @@ impl Fate {
             Self::Late => "late",
             Self::Duplicated => "duplicated",
             Self::Corrupted => "corrupted",
+            Self::Marked => "marked",
             Self::Lost => "lost",
             Self::LostInBurst => "lost in a burst",
             Self::LostByCount => "lost by count",
@@ -60,11 +63,12 @@ impl Fate {
         }
     }
 
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Carried,
         Self::Late,
         Self::Duplicated,
         Self::Corrupted,
+        Self::Marked,
         Self::Lost,
         Self::LostInBurst,
         Self::LostByCount,

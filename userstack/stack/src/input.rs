@@ -228,7 +228,8 @@ impl Stack {
             self.output.locals.remember_taken(arrived.interface, source, destination);
         }
         check_tcp(packet, header, self.may_be_unfinished(arrived.interface))?;
-        let arrival = Arrival { interface: arrived.interface, local: destination, remote: source };
+        let (interface, ecn) = (arrived.interface, header.ecn);
+        let arrival = Arrival { interface, local: destination, remote: source, ecn };
         self.tcp.handle_segment(arrival, packet, header.transport, now)?;
         Ok(Verdict::Consumed)
     }

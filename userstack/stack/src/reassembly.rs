@@ -17,6 +17,8 @@ const MAX_PARTIALS: usize = 256;
 const MAX_PARTS: usize = 128;
 /// How long fragments wait (Linux: ipfrag_time; RFC 8200 and RFC 1122 allow 60 s, at our memory's cost).
 const LIFETIME: Duration = Duration::from_secs(30);
+/// Congestion experienced (RFC 3168, section 5).
+const CE: u8 = 0b11;
 /// Longest packet.
 const MAX_PACKET_BYTES: usize = 65_535;
 
@@ -50,6 +52,8 @@ struct Partial {
     parts: Vec<(usize, usize)>,
     /// Known once the last fragment is here.
     len: Option<usize>,
+    /// A part was marked: so is the whole (RFC 3168, section 5.3).
+    ce: bool,
 }
 
 /// What became of a fragment.
@@ -113,6 +117,7 @@ impl Reassembly {
             payload: Vec::new(),
             parts: Vec::new(),
             len: None,
+            ce: false,
         };
         self.partials.insert(key, partial);
     }
@@ -187,6 +192,7 @@ impl Partial {
         if !fragment.more {
             self.len = Some(end);
         }
+        self.ce |= header.ecn == CE;
         if start == 0 {
             self.keep_header(fragment, header, packet.chunk(0));
         }
@@ -213,6 +219,7 @@ impl Partial {
     }
 
     fn join(mut self, header: &Header, packet: &dyn Chain) -> Contiguous {
+        self.mark();
         if header.source.is_ipv4() {
             ipv4::set_whole(&mut self.header, self.payload.len());
         } else {
@@ -221,6 +228,14 @@ impl Partial {
             set_word(&mut self.header, 4, len as u16);
         }
         Contiguous::joined(&[&packet.chunk(0)[..header.network], &self.header, &self.payload])
+    }
+
+    /// Before the header's checksum is made. What the sender did not offer to have marked is not.
+    fn mark(&mut self) {
+        let shift = if self.header[0] >> 4 == 4 { 0 } else { 4 };
+        if self.ce && self.header[1] >> shift & CE != 0 {
+            self.header[1] |= CE << shift;
+        }
     }
 }
 
@@ -251,6 +266,25 @@ mod tests {
         ipv4::write(&mut header, fields);
         ipv4::set_fragment(&mut header, offset, more, payload.len());
         Contiguous::joined(&[&[0; 14], &header, payload])
+    }
+
+    #[test]
+    fn a_mark_on_one_part_is_a_mark_on_the_whole_where_the_sender_offered_it() {
+        for (offered, expected) in [(0b10, CE), (0, 0)] {
+            let mut table = table();
+            let mark = |offset, more, ecn: u8| {
+                let mut packet = fragment(1, offset, more, &[0; 16]);
+                let header = &mut packet.chunk_mut(0)[14..34];
+                header[1] = ecn;
+                header[10..12].fill(0);
+                let sum = crate::checksum::Sum::of(header).checksum();
+                set_word(header, 10, sum);
+                packet
+            };
+            add(&mut table, &mark(0, true, offered));
+            let Added::Whole(whole) = add(&mut table, &mark(16, false, CE)) else { panic!() };
+            assert_eq!(ipv4::parse(whole.bytes(), 14, whole.total_len()).unwrap().ecn, expected);
+        }
     }
 
     fn add(table: &mut Reassembly, packet: &Contiguous) -> Added {

@@ -42,6 +42,7 @@ pub enum Family {
 pub enum Control {
     Cubic,
     NewReno,
+    Bbr,
 }
 
 /// The links on both sides of the router.
@@ -95,6 +96,8 @@ pub struct Conversation {
     pub send_buffer: u32,
     pub receive_buffer: u32,
     pub no_delay: bool,
+    pub paced: bool,
+    pub asks_for_ecn: bool,
     /// Which of the listener's ports: each has other buffers and a backlog of its own.
     pub port: u16,
     /// Bytes that the caller writes, and that the listener does.
@@ -176,10 +179,14 @@ pub enum Fault {
         side: Side,
         kibibytes: u32,
     },
+    /// Routers say that they are congested, where they may (RFC 3168).
+    Mark {
+        ppm: u32,
+    },
 }
 
 impl Fault {
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 15] = [
         "loss",
         "bursts",
         "lose-every",
@@ -194,6 +201,7 @@ impl Fault {
         "liar",
         "scribble",
         "scarce",
+        "mark",
     ];
 
     pub fn name(self) -> &'static str {
@@ -212,6 +220,7 @@ impl Fault {
             Self::Liar { .. } => 11,
             Self::Scribble { .. } => 12,
             Self::Scarce { .. } => 13,
+            Self::Mark { .. } => 14,
         };
         Self::NAMES[kind]
     }
@@ -255,7 +264,8 @@ impl Fault {
                 lies_ppm: random.between(50_000, 800_000),
             },
             12 => Self::Scribble { side, at_ms: random.up_to(SPAN_MS) },
-            _ => Self::Scarce { side, kibibytes: random.magnitude(200, 2) },
+            13 => Self::Scarce { side, kibibytes: random.magnitude(200, 2) },
+            _ => Self::Mark { ppm: random.up_to(200_000) },
         }
     }
 }
@@ -328,10 +338,12 @@ fn short(number: u32, random: &mut Draw) -> Conversation {
         caller: if random.up_to(4) == 0 { Side::Server } else { Side::Client },
         family: if random.coin() { Family::V4 } else { Family::V6 },
         start_ms: if random.coin() { 0 } else { random.up_to(SPAN_MS) },
-        control: if random.coin() { Control::Cubic } else { Control::NewReno },
+        control: [Control::Cubic, Control::NewReno, Control::Bbr][random.up_to(3) as usize],
         send_buffer: random.magnitude(4_096, 2),
         receive_buffer: random.magnitude(4_096, 2),
         no_delay: random.coin(),
+        paced: random.coin(),
+        asks_for_ecn: random.coin(),
         port: random.up_to(PORTS) as u16,
         upload: random.magnitude(1, 4) - 1,
         download: random.magnitude(1, 4) - 1,

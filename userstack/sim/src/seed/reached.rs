@@ -32,6 +32,7 @@ pub const UNREACHABLE: &[(&str, &str)] = &[
     ("ip_source_ours", NO_SUCH_HOST),
     ("no_headroom", "a simulated frame has room before its first byte"),
     ("neighbour_evicted", TOO_MANY),
+    ("neighbour_queue_full", "a connection waits for its neighbour itself, and hosts here send no datagrams"),
     ("icmp_echo_limited", TOO_MANY),
     ("outbox_full", TOO_MANY),
     ("tcp_flows_full", TOO_MANY),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use socket::{
     ListenSpec, Prefix, TaskId, TcpListener, TcpOptions, TcpStream, UdpSocket, sleep, spawn, timeout,
 };
-use stack::tcp::Congestion;
+use stack::tcp::{Congestion, Ecn};
 
 use super::liar::UNREAD_PORT;
 use super::model::{End, Model, Place, Stream};
@@ -189,6 +189,8 @@ fn caller_options(plan: &Conversation) -> TcpOptions {
         keepalive: Some(KEEPALIVE),
         congestion: congestion(plan.control),
         no_delay: plan.no_delay,
+        pacing: plan.paced,
+        ecn: if plan.asks_for_ecn { Ecn::Active } else { Ecn::Off },
         ..TcpOptions::default()
     }
 }
@@ -197,6 +199,7 @@ fn congestion(control: Control) -> Congestion {
     match control {
         Control::Cubic => Congestion::Cubic,
         Control::NewReno => Congestion::NewReno,
+        Control::Bbr => Congestion::Bbr,
     }
 }
 
@@ -221,7 +224,9 @@ fn listener_options(port: u16) -> TcpOptions {
         backlog: if port == 0 { 2 } else { 128 },
         connect_timeout: CONNECT_TIMEOUT,
         keepalive: Some(KEEPALIVE),
-        congestion: if port.is_multiple_of(2) { Congestion::Cubic } else { Congestion::NewReno },
+        congestion: Congestion::ALL[usize::from(port) % Congestion::ALL.len()],
+        pacing: port == 1,
+        ecn: Ecn::Passive,
         no_delay: port >= 2,
     }
 }

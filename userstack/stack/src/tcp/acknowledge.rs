@@ -2,7 +2,7 @@
 //! congestion window follows (RFC 8985, RFC 6298, RFC 6937, RFC 6582 where the peer has no SACK).
 
 use super::congestion::Acked;
-use super::connection::{Connection, Effects, LossTimer, Phase, Reduction};
+use super::connection::{Connection, Effects, LossTimer, Phase, Recovery, Reduction};
 use super::header::Flags;
 use super::memory::Pool;
 use super::rack::DUPLICATE_THRESHOLD;
@@ -17,6 +17,8 @@ use crate::Instant;
 const WORST_DELAYED_ACK_NANOS: u64 = 200_000_000;
 /// A probe sooner than this would race the peer's own scheduling (Linux: two jiffies).
 const MIN_PROBE_TIMEOUT_NANOS: u64 = 2_000_000;
+/// A loss-based algorithm is paced from this round trip on: below it a burst is a good part of the window.
+const PACED_FROM_NANOS: u64 = 1_000_000;
 
 impl Connection {
     /// `segment` acknowledges something between SND.UNA and SND.NXT.
@@ -48,6 +50,7 @@ impl Connection {
         if advanced > 0 || sacked {
             self.arm_loss_timer(wait, now);
         }
+        self.set_pace(flight);
         self.effects.add(Effects::TRANSMIT);
     }
 
@@ -115,7 +118,7 @@ impl Connection {
             return;
         }
         if ack.at_or_after(recovery.point) {
-            if recovery.phase == Phase::Recovery {
+            if recovery.phase == Phase::Recovery && !recovery.control.owns_window() {
                 recovery.window.congestion = recovery.window.threshold;
             }
             recovery.phase = Phase::Open;
@@ -166,9 +169,10 @@ impl Connection {
             self.recovery.tail_probe.end = None;
         } else if ack.after(end) {
             self.recovery.tail_probe.end = None;
-            let Connection { recovery, send, .. } = self;
+            let Connection { recovery, send, ecn, .. } = self;
             recovery.control.algorithm().on_loss(&mut recovery.window, send.flight() + advanced, now);
             recovery.window.congestion = recovery.window.congestion.min(recovery.window.threshold);
+            ecn.on_reduced(send.next);
         } else if advanced == 0 && blocks.is_empty() {
             self.recovery.tail_probe.end = None;
         }
@@ -177,7 +181,7 @@ impl Connection {
     /// Finds what is lost and enters recovery. Gives the time until more is, if nothing arrives.
     pub(crate) fn find_losses(&mut self, flight: u32, now: Instant) -> Option<u64> {
         let recovery = &mut self.recovery;
-        let mut wait = None;
+        let (mut wait, lost) = (None, recovery.scoreboard.lost_bytes());
         if self.send.sack_permitted {
             let sacked = recovery.scoreboard.sacked_segments();
             if sacked == 0 && recovery.phase == Phase::Open {
@@ -189,6 +193,9 @@ impl Connection {
             wait = recovery.scoreboard.detect_losses(&recovery.rack, window, now);
         } else if u32::from(recovery.duplicate_acks) >= DUPLICATE_THRESHOLD && recovery.phase == Phase::Open {
             recovery.scoreboard.mark_first_lost();
+        }
+        if let Some(sampler) = recovery.control.sampler() {
+            sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
         }
         if recovery.phase == Phase::Open && recovery.scoreboard.lost_bytes() > 0 {
             self.enter_recovery(flight, now);
@@ -202,14 +209,23 @@ impl Connection {
         recovery.phase = Phase::Recovery;
         recovery.point = self.send.next;
         recovery.tail_probe.end = None;
-        recovery.control.algorithm().on_loss(&mut recovery.window, flight, now);
+        // RFC 3168, section 6.1.2: what a mark has lowered already in this window is not lowered twice.
+        if !self.ecn.has_answered(self.send.unacked) {
+            recovery.control.algorithm().on_loss(&mut recovery.window, flight, now);
+        }
+        self.ecn.on_reduced(self.send.next);
         recovery.reduction = Reduction { delivered: 0, sent: 0, flight: flight.max(1) };
         // The first retransmission does not wait (RFC 5681, section 3.2, step 3).
-        let pipe = recovery.scoreboard.pipe(self.send.flight());
-        recovery.window.congestion = pipe + recovery.window.mss;
+        if !recovery.control.owns_window() {
+            let pipe = recovery.scoreboard.pipe(self.send.flight());
+            recovery.window.congestion = pipe + recovery.window.mss;
+        }
     }
 
     fn adjust_window(&mut self, delivered: &Delivered, advanced: u32, flight: u32, now: Instant) {
+        if self.recovery.control.owns_window() {
+            return self.follow_model(delivered, now);
+        }
         let recovery = &mut self.recovery;
         let window = &mut recovery.window;
         if recovery.phase == Phase::Recovery {
@@ -218,13 +234,59 @@ impl Connection {
             window.congestion = window.congestion.max(window.mss).min(pipe + window.mss).max(pipe + allowed);
             return;
         }
+        if advanced == 0 || self.ecn.echoed {
+            return;
+        }
         // A window that is not used says nothing about the path (RFC 7661's concern, Linux's rule).
         let used = self.send.cwnd_limited || (window.in_slow_start() && window.congestion < 2 * flight);
-        if advanced > 0 && used {
-            let smoothed_rtt_nanos = recovery.rtt.smoothed_nanos();
-            let acked = Acked { bytes: delivered.bytes.min(advanced), smoothed_rtt_nanos, now };
-            recovery.control.algorithm().on_ack(window, acked);
+        let timeout = recovery.rtt.timeout_nanos();
+        let waiting = self.send.unsent() > 0;
+        window.note_use(used || waiting, flight, timeout, now);
+        let acked = Acked { bytes: delivered.bytes.min(advanced), ..self.acked(delivered, now) };
+        let Self { recovery, .. } = self;
+        if used {
+            recovery.control.algorithm().on_ack(&mut recovery.window, &acked);
+        } else {
+            recovery.control.algorithm().on_unused(now);
         }
+    }
+
+    /// An algorithm that owns its window hears of every delivery, with its rate.
+    fn follow_model(&mut self, delivered: &Delivered, now: Instant) {
+        let mut acked = self.acked(delivered, now);
+        let Self { recovery, .. } = self;
+        let min_rtt = recovery.rtt.min_nanos();
+        let sampler = recovery.control.sampler();
+        acked.sample =
+            sampler.and_then(|sampler| sampler.on_delivered(delivered.bytes, delivered.newest, min_rtt, now));
+        recovery.control.algorithm().on_ack(&mut recovery.window, &acked);
+    }
+
+    fn acked(&self, delivered: &Delivered, now: Instant) -> Acked {
+        Acked {
+            bytes: delivered.bytes,
+            unacked: self.send.unacked,
+            next: self.send.next,
+            pipe: self.recovery.scoreboard.pipe(self.send.flight()),
+            rtt_nanos: delivered.newest_sent_at.map(|sent_at| elapsed_nanos(now, sent_at)),
+            smoothed_rtt_nanos: self.recovery.rtt.smoothed_nanos(),
+            limited: self.send.cwnd_limited,
+            sample: None,
+            now,
+        }
+    }
+
+    /// How fast the window is used until the next acknowledgement. Within a rack it is not worth a timer, where the
+    /// window alone decides.
+    fn set_pace(&mut self, flight: u32) {
+        if !self.recovery.pacer.wanted {
+            return;
+        }
+        let Recovery { control, window, rtt, pacer, .. } = &mut self.recovery;
+        let round_trip = rtt.smoothed_nanos();
+        let short = round_trip < PACED_FROM_NANOS && !control.owns_window();
+        let rate = if short { 0 } else { control.algorithm().pace(window, flight, round_trip) };
+        pacer.set_rate(rate, window.mss, round_trip);
     }
 
     /// One timer for all that can happen to what is in flight (RFC 8985, sections 7.2 and 8).

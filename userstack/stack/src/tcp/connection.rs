@@ -17,7 +17,9 @@
 use super::assembler::Assembler;
 use super::boundary::Path;
 use super::congestion::{Control, Window};
+use super::ecn::Notification;
 use super::memory::{Pool, Ring};
+use super::pacing::Pacer;
 use super::rack::{Rack, TailProbe};
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
@@ -136,6 +138,7 @@ pub(crate) struct Connection {
     pub send: SendSide,
     pub receive: ReceiveSide,
     pub timestamps: TimestampClock,
+    pub ecn: Notification,
     pub recovery: Recovery,
     pub deadlines: Deadlines,
     pub user: User,
@@ -286,6 +289,7 @@ pub(crate) struct Recovery {
     pub rtt: Rtt,
     pub window: Window,
     pub control: Control,
+    pub pacer: Pacer,
     pub phase: Phase,
     /// RecoveryPoint: SND.NXT when it began.
     pub point: Seq,
@@ -298,14 +302,16 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    fn new(mss: u16, point: Seq, congestion: Congestion) -> Self {
+    fn new(mss: u16, point: Seq, options: &TcpOptions) -> Self {
         Self {
             scoreboard: Scoreboard::default(),
             rack: Rack::default(),
             tail_probe: TailProbe::default(),
             rtt: Rtt::default(),
             window: Window::new(u32::from(mss)),
-            control: Control::new(congestion),
+            control: Control::new(options.congestion),
+            // A model of the path says how fast; a burst would hide what it measures.
+            pacer: Pacer::new(options.pacing || options.congestion == Congestion::Bbr),
             phase: Phase::Open,
             point,
             reduction: Reduction::default(),
@@ -345,6 +351,8 @@ pub(crate) struct Deadlines {
     pub loss: LossTimer,
     pub loss_at: Instant,
     pub delayed_ack_at: Instant,
+    /// Text waits for its pace.
+    pub pace_at: Instant,
     /// Connect timeout, keepalive, or the end of an orphan.
     pub user_at: Instant,
     pub armed: Option<TimerId>,
@@ -357,6 +365,7 @@ impl Deadlines {
             loss: LossTimer::None,
             loss_at: NEVER,
             delayed_ack_at: NEVER,
+            pace_at: NEVER,
             user_at: NEVER,
             armed: None,
             armed_at: NEVER,
@@ -364,7 +373,7 @@ impl Deadlines {
     }
 
     pub(crate) fn next(&self) -> Instant {
-        self.loss_at.min(self.delayed_ack_at).min(self.user_at)
+        self.loss_at.min(self.delayed_ack_at).min(self.user_at).min(self.pace_at)
     }
 
     pub(crate) fn set_loss(&mut self, timer: LossTimer, at: Instant) {
@@ -434,7 +443,8 @@ impl Connection {
             send: SendSide::new(initial, mss, options, now),
             receive: ReceiveSide::new(buffer_limit(options.receive_buffer_bytes)),
             timestamps: TimestampClock::default(),
-            recovery: Recovery::new(mss, initial, options.congestion),
+            ecn: Notification::new(options.ecn),
+            recovery: Recovery::new(mss, initial, options),
             deadlines: Deadlines::new(),
             user: User::new(options, now),
             effects: Effects::default(),
@@ -453,8 +463,9 @@ impl Connection {
         if self.receive.ring.is_empty() || self.user.orphan {
             self.receive.ring.release(pool);
         }
-        let Deadlines { loss_at, delayed_ack_at, user_at, loss, .. } = &mut self.deadlines;
-        (*loss_at, *delayed_ack_at, *user_at, *loss) = (NEVER, NEVER, NEVER, LossTimer::None);
+        let Deadlines { loss_at, delayed_ack_at, user_at, pace_at, loss, .. } = &mut self.deadlines;
+        (*loss_at, *delayed_ack_at, *user_at, *pace_at) = (NEVER, NEVER, NEVER, NEVER);
+        *loss = LossTimer::None;
         self.effects.add(Effects::EVENTS);
         self.effects.add(Effects::DEAD);
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::boundary::{Arrival, IcmpError};
 use super::connection::{Connection, Effects, Probe, State, TimestampClock};
+use super::ecn;
 use super::engine::{Reply, Tcp};
 use super::flows::Target;
 use super::header::{Flags, Header, Options, Timestamps};
@@ -33,7 +34,8 @@ impl Tcp {
             return Err(Discard::TcpPortZero);
         }
         let head = bytes.get(length..).unwrap_or_default();
-        let segment = Segment { header, text: Text::new(packet, tcp_offset + length, head) };
+        let text = Text::new(packet, tcp_offset + length, head);
+        let segment = Segment { header, text, ce: arrival.ecn == ecn::CE };
         let tuple = Tuple::new(
             SocketAddr::new(arrival.local, header.destination_port),
             SocketAddr::new(arrival.remote, header.source_port),
@@ -213,8 +215,12 @@ impl Tcp {
         let options = &segment.header.options;
         let Some(connection) = self.passive(tuple, key, now) else { return };
         let mss = options.mss.unwrap_or(connection.send.peer_mss);
+        let mut notification = connection.ecn;
+        notification.on_syn(segment.header.flags, false);
+        // Without timestamps nothing remembers it, nor the other options.
+        notification.resume(notification.sends && options.timestamps.is_some());
         let timestamps = options.timestamps.map(|theirs| Timestamps {
-            value: cookie::encode_options(connection.timestamps.value(now), options),
+            value: cookie::encode_options(connection.timestamps.value(now), options, notification.sends),
             echo: theirs.value,
         });
         let header = Header {
@@ -222,11 +228,10 @@ impl Tcp {
             destination_port: tuple.remote_port(),
             seq: cookie::make(&self.secrets, tuple, segment.header.seq, mss, now),
             ack: segment.header.seq + 1,
-            flags: Flags::SYN.with(Flags::ACK),
+            flags: Flags::SYN.with(Flags::ACK).with(notification.setup_flags(false)),
             window: listener.options.receive_buffer_bytes.min(usize::from(u16::MAX)) as u16,
             options: Options {
                 mss: Some(connection.send.segment_size),
-                // Without timestamps nothing remembers these.
                 window_scale: options
                     .window_scale
                     .filter(|_| timestamps.is_some())

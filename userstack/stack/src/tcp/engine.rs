@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 
 use super::boundary::{Outgoing, Path, Refused, SegmentSink};
 use super::connection::{Connection, Effects, NEVER};
+use super::ecn::NOT_ECT;
 use super::flows::{FlowTable, Target};
 use super::header::{Header, MAX_HEADER};
 use super::listener::Listeners;
@@ -336,7 +337,7 @@ impl Tcp {
                 remote: tuple.remote(),
                 header: &mut bytes[..length],
                 payload: [&[], &[]],
-                ecn: 0,
+                ecn: NOT_ECT,
             };
             if sink.send(segment, &mut path) == Err(Refused::Full) {
                 return;

@@ -106,7 +106,7 @@ mod tests {
             sent_at: Instant::from_nanos(at_nanos),
             sacked: false,
             lost: false,
-            retransmitted: false,
+            ..Sent::default()
         }
     }
 

@@ -217,7 +217,9 @@ impl Tcp {
             interface: connection.path.interface,
             state: connection.state.name(),
             smoothed_rtt: connection.recovery.rtt.smoothed(),
+            congestion: connection.recovery.control.name(),
             congestion_window_bytes: connection.recovery.window.congestion,
+            ecn: connection.ecn.sends,
             retransmitted_segments: connection.recovery.retransmitted_segments,
         })
     }

@@ -104,8 +104,8 @@ fn a_key_misses_after_close_and_in_the_next_life() {
 #[test]
 fn a_writer_of_more_than_memory_lends_gets_the_smallest_buffer() {
     let mut pair = Pair::new(plain(), 32 << 10);
-    let (client, _) = pair.open();
-    assert_eq!(pair.client.tcp.write(client, &[&[1; 10_000]], pair.now), Poll::Ready(Ok(4096)));
+    let (_, server) = pair.open();
+    assert_eq!(pair.server.tcp.write(server, &[&[1; 10_000]], pair.now), Poll::Ready(Ok(4096)));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Tests of the whole engine: hosts and a link in memory, on virtual time.
 
 mod cost;
+mod document;
 mod engine;
 mod link;
-mod notation;
+mod properties;
 mod script;
 mod splice;
 mod transfer;
