@@ -118,6 +118,8 @@ impl Host {
     /// Polls tasks that are ready, ahead of the next turn: who listens does so before the first packet.
     pub fn run_tasks(&mut self) {
         self.core.run_tasks(self.now, &mut || false);
+        // What they want to send leaves in that turn.
+        self.busy = true;
     }
 
     /// Runs `f` where sockets work.
