@@ -2,9 +2,10 @@
 //! in order and once; an end is heard only of what was ended; both sides agree on how it ended.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::LazyLock;
 
-use super::plan::{Conversation, Plan, Side};
+use super::plan::{Conversation, Fault, Plan, Side};
 use crate::Random;
 
 /// Which of a connection's two streams.
@@ -49,7 +50,14 @@ pub(super) enum End {
     Orderly,
     /// By this side's own decision.
     BrokenOff,
-    Failed(std::io::ErrorKind),
+    Failed(ErrorKind),
+}
+
+impl End {
+    /// A host whose memory is short cuts off who holds most of it, and the other side hears a reset.
+    fn may_be_cut(&self) -> bool {
+        matches!(self, Self::Failed(ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +76,8 @@ struct Talk {
 #[derive(Debug)]
 pub(super) struct Model {
     talks: Vec<Talk>,
+    /// A host has little memory.
+    scarce: bool,
     failure: Option<String>,
 }
 
@@ -85,7 +95,8 @@ impl Model {
                 excused: false,
             }
         });
-        Self { talks: talks.collect(), failure: None }
+        let scarce = plan.faults.iter().any(|fault| matches!(fault, Fault::Scarce { .. }));
+        Self { talks: talks.collect(), scarce, failure: None }
     }
 
     /// The first thing that went wrong.
@@ -218,6 +229,9 @@ impl Model {
         for index in 0..self.talks.len() {
             let talk = self.talks[index].clone();
             if talk.excused || talk.plan.manner.breaks_off() {
+                continue;
+            }
+            if self.scarce && talk.ends.iter().flatten().any(End::may_be_cut) {
                 continue;
             }
             let number = talk.plan.number;

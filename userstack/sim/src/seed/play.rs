@@ -424,6 +424,7 @@ fn desk(side: Side) -> Desk {
         host_v4: v4(pair::END_HOST),
         own_v6: v6(SCRIBBLER),
         host_v6: v6(pair::END_HOST),
+        router_v4: v4(pair::ROUTER_HOST),
     }
 }
 

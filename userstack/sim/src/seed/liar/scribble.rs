@@ -29,6 +29,8 @@ pub(in crate::seed) struct Desk {
     pub host_v4: Ipv4Addr,
     pub own_v6: Ipv6Addr,
     pub host_v6: Ipv6Addr,
+    /// The neighbour that the host uses.
+    pub router_v4: Ipv4Addr,
 }
 
 impl Desk {
@@ -135,6 +137,7 @@ impl Desk {
             odd,
             self.arp(BROADCAST, self.own_v4),
             self.arp(self.own, self.host_v4),
+            self.arp(self.own, self.router_v4),
             self.icmp6(NDP_HOPS, &coded),
             self.icmp6(64, &self.advertisement(self.own_v6, self.own)),
             self.icmp6(NDP_HOPS, &self.advertisement(self.host_v6, self.own)),
@@ -177,6 +180,7 @@ impl Desk {
             self.v6(IPV6_OPTIONS, &[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0]),
             self.v6(IPV6_OPTIONS, &padded(20)),
             self.v6(IPV6_OPTIONS, &[17, 0, 0xc5, 4, 0, 0, 0, 0]),
+            self.v6(IPV6_OPTIONS, &[&[17, 1][..], &[0; 14]].concat()),
             self.v6(IPV6_ROUTING, &[17, 0, 0, 1, 0, 0, 0, 0]),
         ]
     }
@@ -216,6 +220,20 @@ impl Desk {
             part(5, 0, true, 16),
             self.v6(IPV6_FRAGMENT, &[17, 0, 0, 1]),
         ];
+        let part6 = |next: u8, identification: u8, field: u16, rest: &[u8]| {
+            let [high, low] = field.to_be_bytes();
+            self.v6(IPV6_FRAGMENT, &[&[next, 0, high, low, 0, 0, 0, identification][..], rest].concat())
+        };
+        frames.extend([
+            part6(wire::PROTOCOL_TCP, 1, 1, &[0; 16]),
+            part6(IPV6_FRAGMENT, 2, 1, &[17, 0, 0, 0, 0, 0, 0, 1]),
+            // An overlap, and what comes after it.
+            part6(wire::PROTOCOL_UDP, 3, 1, &[0; 32]),
+            part6(wire::PROTOCOL_UDP, 3, 16 | 1, &[0; 32]),
+            part6(wire::PROTOCOL_UDP, 3, 64 | 1, &[0; 32]),
+        ]);
+        // As long as a packet may be.
+        frames.extend((0..44).map(|index| part(7, 1_440 * index, true, 1_440)));
         // In more parts than any link makes, and more packets than wait for theirs.
         frames.extend((0..140).map(|index| part(6, 16 * index, true, 8)));
         frames.extend((0..300).map(|index| part(100 + index, 0, true, 8)));
