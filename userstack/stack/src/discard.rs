@@ -195,6 +195,8 @@ discards! {
     TcpSynChallenged = "tcp_syn_challenged",
     /// A SYN answered by a cookie, because the listener's backlog is full.
     TcpSynCookie = "tcp_syn_cookie",
+    /// Text that overtook the cookie's acknowledgement that it builds on; the peer sends that again.
+    TcpCookieAwaited = "tcp_cookie_awaited",
     /// An acknowledgement to a listener that answers with cookies, and of none of them; answered with a reset.
     TcpCookieInvalid = "tcp_cookie_invalid",
     /// A SYN or a cookie's acknowledgement while nobody accepts what waits already.

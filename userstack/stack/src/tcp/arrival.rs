@@ -166,6 +166,7 @@ impl Connection {
         (self.send.initial, self.send.unacked) = (iss, iss);
         (self.send.next, self.send.data_start) = (iss + 1, iss + 1);
         self.take_syn(&syn, now);
+        self.user.by_cookie = true;
         self.ecn.resume(cookie.ecn);
         // The round trip of the handshake was not measured.
         self.recovery.timeouts = 1;

@@ -117,9 +117,10 @@ impl Connection {
     fn append(&mut self, from: &[&[u8]], wanted: usize, pool: &mut Pool) -> Poll<Result<usize, TcpError>> {
         let ring = &mut self.send.ring;
         let held = ring.len();
-        let taken =
-            if ring.reserve(pool, held + wanted) { wanted } else { ring.capacity().saturating_sub(held) };
-        let taken = taken.min(wanted);
+        // All of it; else what its buffer still takes; else what the smallest takes, which is kept for whoever has none.
+        let has_room =
+            ring.reserve(pool, held + wanted) || ring.capacity() > held || ring.reserve(pool, held + 1);
+        let taken = if has_room { wanted.min(ring.capacity() - held) } else { 0 };
         if taken == 0 {
             self.user.write_blocked = true;
             // With bytes out, their acknowledgement makes room; without, only memory that comes back does.

@@ -420,6 +420,8 @@ pub(crate) struct User {
     pub last_heard_at: Instant,
     /// A soft ICMP error, told when the connection gives up (RFC 1122, section 4.2.3.9).
     pub soft_error: bool,
+    /// A cookie's acknowledgement opened it.
+    pub by_cookie: bool,
 }
 
 impl User {
@@ -435,6 +437,7 @@ impl User {
             unanswered_probes: 0,
             last_heard_at: now,
             soft_error: false,
+            by_cookie: false,
         }
     }
 }

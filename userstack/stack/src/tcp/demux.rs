@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::boundary::{Arrival, IcmpError};
-use super::connection::{Connection, Effects, Probe, State};
+use super::connection::{Connection, Effects, Probe, State, TimestampClock};
 use super::ecn;
 use super::engine::{Reply, Tcp};
 use super::flows::Target;
@@ -286,6 +286,9 @@ impl Tcp {
             return self.on_segment_of_no_flow(tuple, segment);
         }
         let Some(mss) = cookie::check(&self.secrets, tuple, irs, iss, now) else {
+            if self.may_await_cookie(tuple, segment, now) {
+                return Err(Discard::TcpCookieAwaited);
+            }
             self.answer_reset(tuple, segment);
             return Err(Discard::TcpCookieInvalid);
         };
@@ -309,6 +312,18 @@ impl Tcp {
                 Err(Discard::TcpFlowsFull)
             }
         }
+    }
+
+    /// Only the first segment after the SYN proves a cookie. One behind it may be of a connection that has merely lost
+    /// that first one, which a reset would break: its timestamp echoes ours, or else it has text to send again.
+    fn may_await_cookie(&self, tuple: &Tuple, segment: &Segment<'_>, now: Instant) -> bool {
+        let Some(Timestamps { echo, .. }) = segment.header.options.timestamps else {
+            return segment.len() > 0;
+        };
+        let clock =
+            TimestampClock { offset: self.secrets.timestamp_offset(tuple), ..TimestampClock::default() };
+        let age_ms = (now.as_millis() as u32).wrapping_sub(clock.echo_ms(echo));
+        u128::from(age_ms) <= COOKIES_HONOURED.as_millis()
     }
 
     /// A segment that belongs to no flow of ours. Today it is answered by a reset; a successor process will ask its

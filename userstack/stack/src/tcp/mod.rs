@@ -5,6 +5,7 @@ mod arrival;
 mod assembler;
 pub(crate) mod boundary;
 mod calls;
+mod census;
 mod congestion;
 mod connection;
 mod cookie;
@@ -231,6 +232,19 @@ pub struct TcpInfo {
     /// Our text is sent as ECN-capable.
     pub ecn: bool,
     pub retransmitted_segments: u32,
+}
+
+/// What TCP holds now: all of it is zero when the last connection, its rest and the last listener are over.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpHoldings {
+    /// In whatever state but TIME-WAIT, those that are over and still held by their user included.
+    pub connections: usize,
+    pub time_waits: usize,
+    pub listeners: usize,
+    /// Bytes of buffers that connections hold.
+    pub buffer_bytes: usize,
+    /// Timers that connections have armed.
+    pub timers: usize,
 }
 
 /// Source address and destination address of a segment's IP packet.
