@@ -11,6 +11,7 @@ pub mod chain;
 mod checksum;
 pub mod config;
 mod datagram;
+pub mod defence;
 pub mod discard;
 pub mod egress;
 mod error;
@@ -19,6 +20,7 @@ pub mod forward;
 mod hash;
 mod header;
 mod icmp;
+mod identification;
 mod input;
 pub mod interface;
 mod ipv4;
@@ -46,6 +48,7 @@ mod wire;
 
 pub use chain::{Chain, Contiguous};
 pub use config::Config;
+pub use defence::{Defence, Defences};
 pub use discard::{Discard, Discards};
 pub use egress::{Egress, Full, Offloads};
 pub use event::{Event, Verdict};
@@ -56,7 +59,8 @@ pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};
 pub use tcp::{
-    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpInfo, TcpOptions,
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpHoldings, TcpInfo,
+    TcpOptions,
 };
 pub use time::Instant;
 pub use udp::{UdpError, UdpKey};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::boundary::{Arrival, IcmpError};
-use super::connection::{Connection, Effects, Probe, State};
+use super::connection::{Connection, Effects, Probe, State, TimestampClock};
 use super::ecn;
 use super::engine::{Reply, Tcp};
 use super::flows::Target;
@@ -13,7 +13,7 @@ use super::sequence::Seq;
 use super::timewait::{Answer, TimeWait};
 use super::tuple::Tuple;
 use super::{FlowKey, ListenerKey, TcpError, cookie};
-use crate::{Chain, Discard, Instant};
+use crate::{Chain, Defence, Discard, Instant};
 
 /// How long after a cookie was sent an acknowledgement may claim to be of one.
 const COOKIES_HONOURED: std::time::Duration = std::time::Duration::from_secs(128);
@@ -66,11 +66,15 @@ impl Tcp {
             return Err(Discard::TcpIcmpOutOfWindow);
         }
         match error {
-            IcmpError::TooBig { mtu } => connection.limit_path(mtu),
-            IcmpError::Refused if matches!(connection.state, State::SynSent { .. }) => {
+            IcmpError::TooBig { mtu } => {
+                let verdict = connection.on_too_big(mtu, Seq(sequence), now);
+                self.settle(slot, now);
+                return verdict;
+            }
+            IcmpError::Refused if matches!(connection.state, State::SynSent) => {
                 connection.finish(Some(TcpError::Refused), &mut self.pool);
             }
-            IcmpError::Unreachable if matches!(connection.state, State::SynSent { .. }) => {
+            IcmpError::Unreachable if matches!(connection.state, State::SynSent) => {
                 connection.finish(Some(TcpError::Unreachable), &mut self.pool);
             }
             // RFC 5927, section 5.2: an established connection outlives what anybody may forge.
@@ -115,7 +119,7 @@ impl Tcp {
         match entry.judge(segment) {
             Answer::Reuse(sequence) => {
                 if self.listeners.find(entry.tuple.local(), arrival.interface).is_none() {
-                    self.acknowledge_from_time_wait(&entry, now);
+                    self.challenge_from_time_wait(slot, &entry, now);
                     return Err(Discard::TcpSynChallenged);
                 }
                 self.forget_time_wait(slot);
@@ -127,10 +131,19 @@ impl Tcp {
                 Ok(())
             }
             Answer::Acknowledge(reason) => {
-                self.acknowledge_from_time_wait(&entry, now);
+                self.challenge_from_time_wait(slot, &entry, now);
                 Err(reason)
             }
             Answer::Drop(reason) => Err(reason),
+        }
+    }
+
+    /// An answer to what may be forged, as often as a connection would give it.
+    fn challenge_from_time_wait(&mut self, slot: u32, entry: &TimeWait, now: Instant) {
+        if self.time_waits.may_challenge(slot, now) {
+            self.acknowledge_from_time_wait(entry, now);
+        } else {
+            self.defences.count(Defence::ChallengeWithheld);
         }
     }
 
@@ -183,7 +196,8 @@ impl Tcp {
         least: Option<Seq>,
         now: Instant,
     ) -> Result<(), Discard> {
-        let initial = self.secrets.initial_sequence(tuple, now);
+        let answered = self.cookie_that_answered(tuple, key, segment, now).filter(|_| least.is_none());
+        let initial = answered.unwrap_or_else(|| self.secrets.initial_sequence(tuple, now));
         let initial = least.map_or(initial, |least| least.max(initial));
         let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         if !listener.may_establish() {
@@ -196,7 +210,7 @@ impl Tcp {
         }
         listener.half_open += 1;
         let deadline = now + listener.options.connect_timeout;
-        let state = State::SynReceived { deadline, active: false };
+        let state = State::SynReceived { active: false };
         let mut connection = Connection::new(*tuple, initial, state, &listener.options, now);
         connection.user.listener = Some(key);
         connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
@@ -208,6 +222,23 @@ impl Tcp {
             self.settle(slot, now);
         }
         Ok(())
+    }
+
+    /// The sequence with which this SYN, if it came before, was answered when there was no room for it: a copy that finds
+    /// room begins there too, or the acknowledgement of the first answer would look like that of a stranger. Without
+    /// timestamps the two answers differ in more than that.
+    fn cookie_that_answered(
+        &self,
+        tuple: &Tuple,
+        key: ListenerKey,
+        segment: &Segment<'_>,
+        now: Instant,
+    ) -> Option<Seq> {
+        let options = &segment.header.options;
+        let cookie_at = self.listeners.get(key)?.cookie_at?;
+        let recent = now.since(cookie_at) <= COOKIES_HONOURED && options.timestamps.is_some();
+        let mss = options.mss.filter(|_| recent)?;
+        Some(cookie::make(&self.secrets, tuple, segment.header.seq, mss, now))
     }
 
     fn send_cookie(&mut self, tuple: &Tuple, key: ListenerKey, segment: &Segment<'_>, now: Instant) {
@@ -231,7 +262,7 @@ impl Tcp {
             flags: Flags::SYN.with(Flags::ACK).with(notification.setup_flags(false)),
             window: listener.options.receive_buffer_bytes.min(usize::from(u16::MAX)) as u16,
             options: Options {
-                mss: Some(connection.send.segment_size),
+                mss: Some(connection.send.peer_mss),
                 window_scale: options
                     .window_scale
                     .filter(|_| timestamps.is_some())
@@ -247,7 +278,7 @@ impl Tcp {
     /// A connection as a SYN to this listener would make it, in no book yet.
     fn passive(&self, tuple: &Tuple, key: ListenerKey, now: Instant) -> Option<Connection> {
         let options = &self.listeners.get(key)?.options;
-        let state = State::SynReceived { deadline: now + options.connect_timeout, active: false };
+        let state = State::SynReceived { active: false };
         let mut connection = Connection::new(*tuple, Seq(0), state, options, now);
         connection.user.listener = Some(key);
         connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
@@ -269,8 +300,16 @@ impl Tcp {
             .get(key)
             .and_then(|listener| listener.cookie_at)
             .is_some_and(|at| now.since(at) <= COOKIES_HONOURED);
-        let mss = if recent { cookie::check(&self.secrets, tuple, irs, iss, now) } else { None };
-        let Some(mss) = mss else { return self.on_segment_of_no_flow(tuple, segment) };
+        if !recent {
+            return self.on_segment_of_no_flow(tuple, segment);
+        }
+        let Some(mss) = cookie::check(&self.secrets, tuple, irs, iss, now) else {
+            if self.may_await_cookie(tuple, segment, now) {
+                return Err(Discard::TcpCookieAwaited);
+            }
+            self.answer_reset(tuple, segment);
+            return Err(Discard::TcpCookieInvalid);
+        };
         let Some(listener) = self.listeners.get_mut(key).filter(|listener| listener.may_establish()) else {
             return Err(Discard::TcpBacklogFull);
         };
@@ -280,7 +319,10 @@ impl Tcp {
         let Some(mut connection) = self.passive(tuple, key, now) else { return Err(Discard::TcpNoFlow) };
         connection.resume(iss, irs, &remembered, segment, now);
         match self.open(connection) {
-            Some(FlowKey { slot, .. }) => self.on_connection_segment(slot, segment, now),
+            Some(FlowKey { slot, .. }) => {
+                self.defences.count(Defence::CookieTaken);
+                self.on_connection_segment(slot, segment, now)
+            }
             None => {
                 if let Some(listener) = self.listeners.get_mut(key) {
                     listener.half_open -= 1;
@@ -288,6 +330,18 @@ impl Tcp {
                 Err(Discard::TcpFlowsFull)
             }
         }
+    }
+
+    /// Only the first segment after the SYN proves a cookie. One behind it may be of a connection that has merely lost
+    /// that first one, which a reset would break: its timestamp echoes ours, or else it has text to send again.
+    fn may_await_cookie(&self, tuple: &Tuple, segment: &Segment<'_>, now: Instant) -> bool {
+        let Some(Timestamps { echo, .. }) = segment.header.options.timestamps else {
+            return segment.len() > 0;
+        };
+        let clock =
+            TimestampClock { offset: self.secrets.timestamp_offset(tuple), ..TimestampClock::default() };
+        let age_ms = (now.as_millis() as u32).wrapping_sub(clock.echo_ms(echo));
+        u128::from(age_ms) <= COOKIES_HONOURED.as_millis()
     }
 
     /// A segment that belongs to no flow of ours. Today it is answered by a reset; a successor process will ask its
