@@ -266,6 +266,9 @@ impl Connection {
         }
         if len > 0 && segment.end().at_or_before(self.receive.next) {
             // A retransmission: our acknowledgement was lost.
+            if !segment.has(Flags::SYN) {
+                self.receive.note_twice(seq, segment.end());
+            }
             self.acknowledge_now();
             return Err(Discard::TcpDuplicate);
         }
@@ -363,6 +366,9 @@ impl Connection {
         let start = segment.header.seq.max(self.receive.next);
         let text_end = segment.header.seq + segment.text.len();
         let end = text_end.min(self.receive.advertised).min(self.receive.fin.unwrap_or(text_end));
+        if segment.header.seq.before(start) {
+            self.receive.note_twice(segment.header.seq, start.min(text_end));
+        }
         if !start.before(end) {
             self.acknowledge_now();
             let beyond = text_end.after(self.receive.next);
@@ -398,6 +404,9 @@ impl Connection {
         let mut next = receive.next + len;
         let filled = !receive.assembler.is_empty();
         if filled {
+            if let Some((left, right)) = receive.assembler.overlap(receive.next, next) {
+                receive.note_twice(left, right);
+            }
             next = receive.assembler.advance(next);
         }
         receive.ring.extend(next.since(receive.next) as usize);
@@ -446,6 +455,9 @@ impl Connection {
         let at = receive.ring.len() + start.since(receive.next) as usize;
         if !receive.ring.reserve(pool, at + len as usize) {
             return Err(Discard::TcpMemory);
+        }
+        if let Some((left, right)) = receive.assembler.overlap(start, start + len) {
+            receive.note_twice(left, right);
         }
         if receive.assembler.add(start, start + len).is_err() {
             return Err(Discard::TcpOutOfOrderFull);

@@ -42,7 +42,7 @@ impl Window {
 }
 
 /// RFC 6928: min(10 * MSS, max(2 * MSS, 14600)).
-fn initial_window(mss: u32) -> u32 {
+pub(crate) fn initial_window(mss: u32) -> u32 {
     (INITIAL_WINDOW_SEGMENTS * mss).min(INITIAL_WINDOW_BYTES.max(2 * mss))
 }
 
@@ -66,6 +66,10 @@ pub(crate) trait Algorithm {
     fn on_timeout(&mut self, window: &mut Window, flight: u32, now: Instant) {
         self.on_loss(window, flight, now);
     }
+
+    /// The last loss or timeout that was told of was none: the window is what it was before (RFC 4015, section 3.2;
+    /// RFC 9438, section 4.9).
+    fn on_spurious(&mut self, window: &mut Window);
 }
 
 /// The algorithm of one connection.
@@ -95,6 +99,7 @@ impl Control {
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct NewReno {
     acked_bytes: u32,
+    before: (u32, u32),
 }
 
 impl Algorithm for NewReno {
@@ -108,8 +113,14 @@ impl Algorithm for NewReno {
     }
 
     fn on_loss(&mut self, window: &mut Window, flight: u32, _now: Instant) {
+        self.before = (window.congestion, window.threshold);
         window.threshold = (flight / 2).max(2 * window.mss);
         self.acked_bytes = 0;
+    }
+
+    fn on_spurious(&mut self, window: &mut Window) {
+        window.congestion = window.congestion.max(self.before.0);
+        window.threshold = window.threshold.max(self.before.1);
     }
 }
 
@@ -140,6 +151,7 @@ pub(crate) struct Cubic {
     /// Acknowledged bytes that have not yet grown a window.
     credit: u32,
     reno_credit: u32,
+    before: (u32, u32),
 }
 
 /// beta_cubic = 0.7 and (1 + beta_cubic) / 2 = 0.85, in hundredths (RFC 9438, sections 4.6 and 4.7).
@@ -179,6 +191,7 @@ impl Algorithm for Cubic {
 
     fn on_loss(&mut self, window: &mut Window, flight: u32, _now: Instant) {
         let before = window.congestion;
+        self.before = (before, window.threshold);
         // Section 4.7: a flow that lost below its last maximum makes room for others.
         self.max_window =
             if before < self.max_window { percent(before, FAST_CONVERGENCE_PERCENT) } else { before };
@@ -186,6 +199,11 @@ impl Algorithm for Cubic {
         // Section 4.6: of the flight, so that an unused window is no excuse.
         window.threshold = percent(flight.min(before), BETA_PERCENT).max(2 * window.mss);
         self.epoch = None;
+    }
+
+    fn on_spurious(&mut self, window: &mut Window) {
+        window.congestion = window.congestion.max(self.before.0);
+        window.threshold = window.threshold.max(self.before.1);
     }
 }
 

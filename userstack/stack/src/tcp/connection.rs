@@ -17,6 +17,7 @@
 use super::assembler::Assembler;
 use super::boundary::Path;
 use super::congestion::{Control, Window};
+use super::episode::Episode;
 use super::memory::{Pool, Ring};
 use super::rack::{Rack, TailProbe};
 use super::rtt::Rtt;
@@ -241,6 +242,8 @@ pub(crate) struct ReceiveSide {
     pub ack_now: bool,
     /// Duplicates that a peer without SACK counts (RFC 5681, section 3.2).
     pub duplicates: u8,
+    /// What arrived twice, until a peer with SACK is told (RFC 2883).
+    pub twice: Option<(Seq, Seq)>,
 }
 
 /// RFC 7323's timestamps.
@@ -289,9 +292,11 @@ pub(crate) struct Recovery {
     pub phase: Phase,
     /// RecoveryPoint: SND.NXT when it began.
     pub point: Seq,
-    /// prr_delivered, prr_out and RecoverFS (RFC 6937, section 3).
-    pub reduction: Reduction,
+    /// What is known of the recovery that goes on, or that ended a round trip ago.
+    pub episode: Option<Box<Episode>>,
     pub duplicate_acks: u8,
+    /// Without SACK: duplicates may be of what the last recovery sent again, and start none (RFC 6582, section 3.2).
+    pub duplicates_barred: bool,
     /// Timeouts since new data was acknowledged.
     pub timeouts: u8,
     pub retransmitted_segments: u32,
@@ -308,19 +313,13 @@ impl Recovery {
             control: Control::new(congestion),
             phase: Phase::Open,
             point,
-            reduction: Reduction::default(),
+            episode: None,
             duplicate_acks: 0,
+            duplicates_barred: false,
             timeouts: 0,
             retransmitted_segments: 0,
         }
     }
-}
-
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Reduction {
-    pub delivered: u32,
-    pub sent: u32,
-    pub flight: u32,
 }
 
 /// What the one timer of the sending side is for.
@@ -446,6 +445,7 @@ impl Connection {
         self.state = State::Closed(error);
         self.send.ring.release(pool);
         self.recovery.scoreboard.release(pool);
+        self.recovery.episode = None;
         self.receive.assembler.clear();
         if self.receive.ring.is_empty() || self.user.orphan {
             self.receive.ring.release(pool);
@@ -554,7 +554,17 @@ impl ReceiveSide {
             quick_acks: QUICK_ACKS,
             ack_now: false,
             duplicates: 0,
+            twice: None,
         }
+    }
+
+    /// `start..end` was here before it arrived. An acknowledgement reports one run: the newest, with what adjoins it
+    /// (RFC 2883, section 4).
+    pub(crate) fn note_twice(&mut self, start: Seq, end: Seq) {
+        self.twice = match self.twice {
+            Some((first, last)) if last == start => Some((first, end)),
+            _ => Some((start, end)),
+        };
     }
 
     /// RCV.WND as the peer knows it.

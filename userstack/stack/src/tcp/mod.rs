@@ -11,22 +11,28 @@ mod cookie;
 mod deadlines;
 mod demux;
 pub(crate) mod engine;
+mod episode;
 mod flows;
+mod frto;
 mod header;
 mod listener;
 mod memory;
 mod output;
 mod rack;
+mod recovery;
+mod reduction;
 mod rtt;
 mod scoreboard;
 mod segment;
 mod sent;
 mod sequence;
 mod slab;
+mod tail_probe;
 #[cfg(test)]
 mod tests;
 mod timewait;
 mod tuple;
+mod undo;
 mod user;
 
 use std::net::{IpAddr, SocketAddr};

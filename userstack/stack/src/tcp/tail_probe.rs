@@ -1,0 +1,67 @@
+//! Tail loss probes (RFC 8985, section 7): what is sent last has nothing behind it to show it lost, so after two quiet
+//! round trips something is sent that will. `deadlines` lets the probe out and `output` builds it.
+
+use super::connection::{Connection, Phase};
+use super::segment::Segment;
+use super::sequence::Seq;
+use crate::Instant;
+
+/// WCDelAckT: what the peer may sit on a single segment's acknowledgement (RFC 8985, section 7.2).
+const WORST_DELAYED_ACK_NANOS: u64 = 200_000_000;
+/// A probe sooner than this would race the peer's own scheduling (Linux: two jiffies).
+const MIN_PROBE_TIMEOUT_NANOS: u64 = 2_000_000;
+/// Before the round trip was measured (RFC 8985, section 7.2).
+const UNMEASURED_PROBE_TIMEOUT_NANOS: u64 = 1_000_000_000;
+
+/// What of an acknowledgement may answer a probe.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct ProbeAnswer {
+    /// Numbers that it acknowledges newly.
+    pub advanced: u32,
+    /// It carries no text and no FIN, and the window is what it was.
+    pub plain: bool,
+    /// What it reports as duplicate.
+    pub reported: Option<(Seq, Seq)>,
+}
+
+impl Connection {
+    /// RFC 8985, section 7.2: TLP_calc_PTO, where a probe may be sent at all: with SACK, outside of recovery, while
+    /// nothing is sacked, and one at a time.
+    pub(crate) fn probe_timeout(&self) -> Option<u64> {
+        let recovery = &self.recovery;
+        let may_probe = self.send.sack_permitted
+            && self.state.is_synchronized()
+            && recovery.phase == Phase::Open
+            && recovery.tail_probe.end.is_none()
+            && recovery.scoreboard.sacked_bytes() == 0;
+        if !may_probe {
+            return None;
+        }
+        let single = if recovery.scoreboard.len() == 1 { WORST_DELAYED_ACK_NANOS } else { 0 };
+        let timeout = match recovery.rtt.smoothed_nanos() {
+            0 => UNMEASURED_PROBE_TIMEOUT_NANOS,
+            smoothed => (2 * smoothed + single).max(MIN_PROBE_TIMEOUT_NANOS),
+        };
+        Some(timeout.min(recovery.rtt.timeout_nanos()))
+    }
+
+    /// RFC 8985, section 7.4.2, TLP_process_ack: whether the probe repaired a loss, which congestion control must hear
+    /// of.
+    pub(crate) fn check_tail_probe(&mut self, segment: &Segment<'_>, answer: ProbeAnswer, now: Instant) {
+        let ProbeAnswer { advanced, plain, reported } = answer;
+        let ack = segment.header.ack;
+        let Some(end) = self.recovery.tail_probe.end.filter(|end| ack.at_or_after(*end)) else { return };
+        let both_arrived = reported.is_some_and(|(_, right)| right == end);
+        let plain_duplicate = plain && advanced == 0 && segment.header.options.sack.is_empty();
+        if !self.recovery.tail_probe.retransmission || both_arrived {
+            self.recovery.tail_probe.end = None;
+        } else if ack.after(end) {
+            self.recovery.tail_probe.end = None;
+            let Self { recovery, send, .. } = self;
+            recovery.control.algorithm().on_loss(&mut recovery.window, send.flight() + advanced, now);
+            recovery.window.congestion = recovery.window.congestion.min(recovery.window.threshold);
+        } else if plain_duplicate {
+            self.recovery.tail_probe.end = None;
+        }
+    }
+}
