@@ -233,7 +233,7 @@ pub(crate) fn read_quote(chunk: &[u8], header: &Header) -> Result<Quote, Discard
     })
 }
 
-fn read_report(message: &[u8], is_v4: bool) -> Report {
+pub(crate) fn read_report(message: &[u8], is_v4: bool) -> Report {
     let value = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
     match (is_v4, message[0], message[1]) {
         (true, v4::UNREACHABLE, 2 | 3) | (false, v6::UNREACHABLE, 4) => Report::Refused,

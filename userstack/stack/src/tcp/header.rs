@@ -34,8 +34,6 @@ impl Flags {
     pub(crate) const RST: Self = Self(0x04);
     pub(crate) const PSH: Self = Self(0x08);
     pub(crate) const ACK: Self = Self(0x10);
-    #[cfg(test)]
-    pub(crate) const URG: Self = Self(0x20);
 
     pub(crate) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)

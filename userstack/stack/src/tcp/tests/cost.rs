@@ -80,7 +80,8 @@ fn header(remote: SocketAddr, seq: u32, ack: u32, flags: Flags, timestamps: Time
 fn packet(host: &Host, remote: SocketAddr, header: &Header) -> Packet {
     let mut bytes = [0; MAX_HEADER];
     let length = header.write(&mut bytes);
-    Packet { source: remote, destination: SocketAddr::new(host.address, 80), bytes: bytes[..length].to_vec() }
+    let destination = SocketAddr::new(host.address, 80);
+    Packet { source: remote, destination, bytes: bytes[..length].to_vec(), ecn: 0 }
 }
 
 fn segments() -> u32 {

@@ -14,6 +14,8 @@ pub(super) struct Packet {
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub bytes: Vec<u8>,
+    /// The two ECN bits of its IP header.
+    pub ecn: u8,
 }
 
 /// Takes segments until it is full.
@@ -54,7 +56,8 @@ impl SegmentSink for Wire {
             bytes.len()
         );
         path.interface = Some(INTERFACE);
-        self.sent.push(Packet { source: segment.local, destination: segment.remote, bytes });
+        let (source, destination, ecn) = (segment.local, segment.remote, segment.ecn);
+        self.sent.push(Packet { source, destination, bytes, ecn });
         Ok(())
     }
 }

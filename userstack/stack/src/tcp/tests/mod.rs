@@ -1,9 +1,9 @@
 //! Tests of the whole engine: hosts and a link in memory, on virtual time.
 
 mod cost;
+mod document;
 mod engine;
 mod link;
-mod notation;
 mod script;
 mod splice;
 mod transfer;

@@ -1,0 +1,112 @@
+//! Plays the segment scripts of `tests/scripts` (their README has the language) against one engine on virtual time.
+//! `SCRIPT=name` in the environment plays one of them.
+
+mod commands;
+mod icmp;
+mod lines;
+mod measures;
+mod notation;
+mod runner;
+mod segments;
+mod settings;
+
+use std::path::Path;
+
+use lines::{Family, families, unfold};
+use runner::Runner;
+
+/// Why a script did not play as it is written.
+type Outcome = Result<(), String>;
+
+fn play(script: &str) -> Outcome {
+    for &family in families(script) {
+        play_in(script, family).map_err(|error| format!("over {family:?}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn play_in(script: &str, family: Family) -> Outcome {
+    let mut runner = Runner::new(family);
+    for line in unfold(script)? {
+        runner
+            .play_line(&line.text)
+            .map_err(|error| format!("line {}: `{}`: {error}", line.number, line.text))?;
+    }
+    runner.expect_nothing_left().map_err(|error| format!("at the end: {error}"))
+}
+
+#[test]
+fn every_script_plays_as_it_is_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scripts");
+    let only = std::env::var("SCRIPT").ok();
+    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let (mut played, mut failures) = (0, Vec::new());
+    for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "pkt")) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        played += 1;
+        if let Err(failure) = play(&std::fs::read_to_string(path).unwrap()) {
+            failures.push(format!("{name}.pkt: {failure}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {played} scripts:\n{}", failures.len(), failures.join("\n"));
+    assert!(played > 0, "there are scripts");
+}
+
+#[test]
+fn a_script_that_is_wrong_fails() {
+    let handshake = "listen\n+0 < S 0:0(0) win 65535\n";
+    assert_eq!(play(&format!("{handshake}+0 > S. 0:0(0) ack 1\n")), Ok(()));
+    for wrong in [
+        "+0 > S. 0:0(0) ack 2",
+        "+0 > . 1:1(0) ack 1",
+        "+0 > SE. 0:0(0) ack 1",
+        "+0 > S. 0:0(0) ack 1 ecn ect0",
+        "+0 > S. 0:0(0) ack 1 urg 1",
+        "+0 > S. 0:0(0) ack 1 window 1",
+        "+0 > S. 0:0(0) ack 1 <>",
+        "+0 > S. 0:0(0) ack 1 port 5001",
+        "+0 > S. 0:0(0) ack 1 host 3",
+        "+0 > S. 0:0(0) ack 1 at 81",
+        "+0.5 > S. 0:0(0) ack 1",
+        "+0 wait 0.1",
+        "discard tcp_reset_invalid",
+    ] {
+        assert!(play(&format!("{handshake}{wrong}\n")).is_err(), "{wrong}");
+    }
+    for wrong in ["set mtu", "set speed 1", "fly", "repeat 2", "end", "accept", "state established", "cwnd 1"]
+    {
+        assert!(play(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_a_script_asserts_of_a_connection_can_fail() {
+    let open = "established\n";
+    for (right, wrong) in [
+        ("state established", "state close-wait"),
+        ("cwnd 14600", "cwnd 14599"),
+        ("ssthresh 4294967295", "ssthresh 2000"),
+        ("retransmitted 0", "retransmitted 1"),
+        ("rto 0.209..0.211", "rto 1"),
+        ("srtt 0.01", "srtt 0.02"),
+        ("mss 1460", "mss 1461"),
+        ("memory 0", "memory 4096"),
+        ("connections 1", "connections 0"),
+        ("time_waits 0", "time_waits 1"),
+        ("half_open 0", "half_open 1"),
+        ("event acceptable", "event none"),
+        ("read 1 -> wait", "read 1 -> end"),
+        ("flushed yes", "flushed wait"),
+        ("accept wait", "accept"),
+    ] {
+        assert_eq!(play(&format!("{open}{right}\n")), Ok(()), "{right}");
+        assert!(play(&format!("{open}{wrong}\n")).is_err(), "{wrong}");
+    }
+    let text = "< . 1:11(10) ack 1 win 65535\n> . 1:1(0) ack 11\nread 10 -> 10";
+    assert_eq!(play(&format!("{open}{text}\n")), Ok(()));
+    assert!(play(&format!("{open}{text} other\n")).is_err());
+}
