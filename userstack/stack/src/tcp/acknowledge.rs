@@ -34,7 +34,7 @@ impl Connection {
         if flight == 0 {
             self.check_tail_probe(segment, ProbeAnswer { advanced: 0, plain, reported }, now);
             if all_reported {
-                self.undo_recovery(0);
+                self.undo_recovery(u32::MAX);
             }
             return;
         }
@@ -51,23 +51,19 @@ impl Connection {
             self.count_duplicate(flight, &mut delivered);
         }
         self.sample_round_trip(&delivered, &clock);
+        let mut widens_by = advanced;
         if self.recovery.episode.is_some() {
             let (delivered, clock, reported) = (&delivered, &clock, reported.is_some());
-            self.review_recovery(&Heard {
-                ack,
-                advanced,
-                delivered,
-                clock,
-                reported,
-                all_reported,
-                plain_duplicate,
-            });
+            let heard = Heard { ack, advanced, delivered, clock, reported, all_reported, plain_duplicate };
+            if self.review_recovery(&heard) {
+                widens_by = 0;
+            }
         }
         self.check_tail_probe(segment, ProbeAnswer { advanced, plain, reported }, now);
         let lost_before = self.recovery.scoreboard.lost_bytes();
         let wait = self.find_losses(flight, delivered.bytes, now);
         let more_lost = self.recovery.scoreboard.lost_bytes() > lost_before;
-        self.adjust_window(&delivered, advanced, flight, more_lost, now);
+        self.adjust_window(&delivered, widens_by, flight, more_lost, now);
         if advanced > 0 || sacked {
             self.arm_loss_timer(wait, now);
         }
@@ -129,6 +125,9 @@ impl Connection {
         } else {
             // Duplicates have told of a part of it (RFC 9937, section 6: DeliveredData without SACK).
             delivered.bytes = delivered.bytes.saturating_sub(recovery.scoreboard.presumed_bytes());
+            if recovery.phase == Phase::Loss {
+                recovery.scoreboard.presume_fewer(u32::MAX);
+            }
         }
         self.send.unacked = ack;
         self.user.soft_error = false;
@@ -161,7 +160,8 @@ impl Connection {
     fn count_duplicate(&mut self, flight: u32, delivered: &mut Delivered) {
         let recovery = &mut self.recovery;
         recovery.duplicate_acks = recovery.duplicate_acks.saturating_add(1);
-        if recovery.phase != Phase::Loss {
+        // After a timeout the old segments count as lost: only what was sent since can have left.
+        if recovery.phase != Phase::Loss || self.send.next.after(recovery.point) {
             recovery.scoreboard.presume_delivered(recovery.window.mss, flight);
             delivered.bytes += recovery.window.mss;
         }

@@ -42,6 +42,8 @@ pub(crate) enum Verdict {
     Undecided,
     /// New text is to be sent in place of what is taken as lost.
     SendNew,
+    /// All is acknowledged, late or lost: nobody will know (step 2a).
+    All,
     /// The segments were only late.
     Spurious,
     /// They were lost (step 3a).
@@ -51,7 +53,11 @@ pub(crate) enum Verdict {
 impl Forward {
     pub(crate) fn on_acknowledgement(&mut self, heard: Heard) -> Verdict {
         match *self {
-            Self::AwaitsFirst if heard.plain_duplicate || heard.all => *self = Self::Off, // 2.1 (2a); 3.1 (2a)
+            Self::AwaitsFirst if heard.plain_duplicate => *self = Self::Off, // 2.1 (2a)
+            Self::AwaitsFirst if heard.all => {
+                *self = Self::Off; // 3.1 (2a)
+                return Verdict::All;
+            }
             Self::AwaitsFirst if heard.advanced => {
                 *self = Self::AwaitsSecond; // 3.1 (2b)
                 return Verdict::SendNew;
@@ -106,9 +112,10 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_of_all_or_a_plain_duplicate_leaves_the_question_open() {
-        for first in [Heard { all: true, ..ADVANCED }, Heard { plain_duplicate: true, ..NOTHING }] {
+        let (all, plain) = (Heard { all: true, ..ADVANCED }, Heard { plain_duplicate: true, ..NOTHING });
+        for (first, verdict) in [(all, Verdict::All), (plain, Verdict::Undecided)] {
             let mut forward = Forward::AwaitsFirst;
-            assert_eq!(forward.on_acknowledgement(first), Verdict::Undecided);
+            assert_eq!(forward.on_acknowledgement(first), verdict);
             assert_eq!(forward, Forward::Off);
         }
     }

@@ -22,7 +22,9 @@ use super::sent::AckClock;
 use super::sequence::Seq;
 use crate::Instant;
 
-/// What F-RTO leaves of the window when the loss was real (RFC 5682, section 3.1, step 3a).
+/// What F-RTO leaves of the window when nobody will know (RFC 5682, section 3.1, step 2a), and when the loss was real
+/// (step 3a).
+const SEGMENTS_AFTER_ALL: u32 = 2;
 const SEGMENTS_AFTER_REAL_TIMEOUT: u32 = 3;
 
 /// What an acknowledgement says of a recovery.
@@ -122,10 +124,15 @@ impl Connection {
 
     // ---- what ends it, and what takes it back ----
 
-    /// What an acknowledgement says of the recovery that goes on, or that ended a round trip ago.
-    pub(crate) fn review_recovery(&mut self, heard: &Heard<'_>) {
+    /// What an acknowledgement says of the recovery that goes on, or that ended a round trip ago. True when it set the
+    /// window, which it then does not widen besides.
+    pub(crate) fn review_recovery(&mut self, heard: &Heard<'_>) -> bool {
         self.adapt_timeout(heard);
-        if self.is_needless(heard) {
+        let verdict = self.ask_forward(heard);
+        if heard.all_reported {
+            // Its acknowledgements came before; what they let go is not known any more.
+            self.undo_recovery(u32::MAX);
+        } else if verdict == Verdict::Spurious || self.is_original(heard) {
             self.undo_recovery(heard.advanced);
         }
         let recovery = &mut self.recovery;
@@ -143,23 +150,23 @@ impl Connection {
             recovery.episode = None;
             recovery.rack.forget_round();
         }
+        matches!(verdict, Verdict::All | Verdict::Spurious)
     }
 
-    /// Asks the three witnesses.
-    fn is_needless(&mut self, heard: &Heard<'_>) -> bool {
+    /// Eifel detection (RFC 3522).
+    fn is_original(&mut self, heard: &Heard<'_>) -> bool {
         let recovery = &mut self.recovery;
         let Some(episode) = recovery.episode.as_mut() else { return false };
-        let eifel = heard.advanced > 0
+        heard.advanced > 0
             && recovery.phase != Phase::Open
-            && episode.undo.is_of_the_original(heard.clock.echo_ms, heard.reported);
-        eifel || heard.all_reported || self.is_timeout_spurious(heard)
+            && episode.undo.is_of_the_original(heard.clock.echo_ms, heard.reported)
     }
 
     /// F-RTO (RFC 5682).
-    fn is_timeout_spurious(&mut self, heard: &Heard<'_>) -> bool {
+    fn ask_forward(&mut self, heard: &Heard<'_>) -> Verdict {
         let recovery = &mut self.recovery;
         let Some(episode) = recovery.episode.as_mut().filter(|_| recovery.phase == Phase::Loss) else {
-            return false;
+            return Verdict::Undecided;
         };
         let Delivered { end, original_end, .. } = *heard.delivered;
         let verdict = episode.forward.on_acknowledgement(frto::Heard {
@@ -169,16 +176,16 @@ impl Connection {
             original: original_end.is_some_and(|end| end.at_or_before(recovery.point)),
             plain_duplicate: heard.plain_duplicate,
         });
+        let window = &mut recovery.window;
         match verdict {
-            Verdict::Undecided => {}
             Verdict::SendNew => recovery.point = self.send.next,
+            Verdict::All => window.congestion = SEGMENTS_AFTER_ALL * window.mss,
             Verdict::Real => {
-                let most = SEGMENTS_AFTER_REAL_TIMEOUT * recovery.window.mss;
-                recovery.window.congestion = recovery.window.congestion.min(most);
+                window.congestion = window.congestion.min(SEGMENTS_AFTER_REAL_TIMEOUT * window.mss);
             }
-            Verdict::Spurious => return true,
+            Verdict::Undecided | Verdict::Spurious => {}
         }
-        false
+        verdict
     }
 
     /// SND.UNA is at the point (RFC 6582, section 3.2, step 3; RFC 6675, section 5).
@@ -196,9 +203,9 @@ impl Connection {
         }
     }
 
-    /// What was taken as lost was only late, or was not lost at all: the window is given back, without a burst (RFC 4015,
-    /// section 3.2, step 8). `acked` is what the acknowledgement that shows it acknowledges.
-    pub(crate) fn undo_recovery(&mut self, acked: u32) {
+    /// What was taken as lost was only late, or was not lost at all: the window is given back, but lets no more go at once
+    /// than `burst` or an initial window (RFC 4015, section 3.2, step 8).
+    pub(crate) fn undo_recovery(&mut self, burst: u32) {
         let recovery = &mut self.recovery;
         let Some(episode) = recovery.episode.as_mut().filter(|episode| !episode.undo.is_settled()) else {
             return;
@@ -219,8 +226,8 @@ impl Connection {
         let present = window.congestion;
         recovery.control.algorithm().on_spurious(window);
         let pipe = recovery.scoreboard.pipe(self.send.flight());
-        let no_burst = pipe + acked.min(initial_window(window.mss));
-        window.congestion = window.congestion.min(no_burst.max(present));
+        let most = pipe + burst.min(initial_window(window.mss));
+        window.congestion = window.congestion.min(most.max(present));
     }
 
     /// RFC 4015, section 3.2, step 10.
