@@ -3,7 +3,7 @@
 
 use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
-use super::connection::{Connection, Effects, LossTimer, Probe, State};
+use super::connection::{Connection, Effects, LossTimer, Phase, Probe, State};
 use super::header::{
     Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, MIN_HEADER, Options, SackBlocks, TIMESTAMPS_LEN, Timestamps,
 };
@@ -194,6 +194,11 @@ impl Connection {
     fn next_tail_probe(&self) -> Option<Plan> {
         if self.send.probe != Probe::Tail {
             return None;
+        }
+        if self.recovery.phase == Phase::Recovery {
+            // What SND.UNA waits for is lost again, or its acknowledgement is: both are repaired by it.
+            let first = self.recovery.scoreboard.first()?;
+            return Some(self.plan_again(Kind::TailProbe, first.start, first.end));
         }
         let len = self.send.unsent().min(self.payload_size()).min(self.send.window_room());
         if len > 0 {
@@ -440,8 +445,8 @@ impl Connection {
         self.recovery.retransmitted_segments += 1;
         self.recovery.note_sent(plan.len);
         self.recovery.note_sent_again((plan.seq, end), plan.seq == self.send.unacked, now);
-        // RFC 6298 (5.1). The reordering timer, which is sooner, goes on (RFC 8985, section 8).
-        if !matches!(self.deadlines.loss, LossTimer::Retransmit | LossTimer::Reorder) {
+        // RFC 6298 (5.1). What is sooner goes on: the reordering timer, a probe (RFC 8985, section 8).
+        if matches!(self.deadlines.loss, LossTimer::None | LossTimer::Persist) {
             self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         }
     }
@@ -454,8 +459,10 @@ impl Connection {
         } else {
             self.on_new_sent(plan, pool, now);
         }
-        self.recovery.tail_probe.end = Some(self.send.next);
-        self.recovery.tail_probe.retransmission = again;
+        if self.recovery.phase == Phase::Open {
+            self.recovery.tail_probe.end = Some(self.send.next);
+            self.recovery.tail_probe.retransmission = again;
+        }
         self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
     }
 

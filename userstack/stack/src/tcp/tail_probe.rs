@@ -25,19 +25,21 @@ pub(crate) struct ProbeAnswer {
 }
 
 impl Connection {
-    /// RFC 8985, section 7.2: TLP_calc_PTO, where a probe may be sent at all: with SACK, outside of recovery, while
-    /// nothing is sacked, and one at a time.
+    /// RFC 8985, section 7.2: TLP_calc_PTO, where a probe may be sent at all: with SACK, while nothing is sacked, and one
+    /// at a time. In fast recovery too, which the RFC leaves to the retransmission timer: who merges what arrives
+    /// acknowledges a whole flight at once, and when that acknowledgement is lost nothing else will tell.
     pub(crate) fn probe_timeout(&self) -> Option<u64> {
         let recovery = &self.recovery;
-        let may_probe = self.send.sack_permitted
-            && self.state.is_synchronized()
-            && recovery.phase == Phase::Open
-            && recovery.tail_probe.end.is_none()
-            && recovery.scoreboard.sacked_bytes() == 0;
-        if !may_probe {
+        let may_probe = match recovery.phase {
+            Phase::Open => recovery.tail_probe.end.is_none() && recovery.scoreboard.sacked_bytes() == 0,
+            Phase::Recovery => true,
+            Phase::Loss => false,
+        };
+        if !may_probe || !self.send.sack_permitted || !self.state.is_synchronized() {
             return None;
         }
-        let single = if recovery.scoreboard.len() == 1 { WORST_DELAYED_ACK_NANOS } else { 0 };
+        let alone = recovery.phase == Phase::Open && recovery.scoreboard.len() == 1;
+        let single = if alone { WORST_DELAYED_ACK_NANOS } else { 0 };
         let timeout = match recovery.rtt.smoothed_nanos() {
             0 => UNMEASURED_PROBE_TIMEOUT_NANOS,
             smoothed => (2 * smoothed + single).max(MIN_PROBE_TIMEOUT_NANOS),
