@@ -8,6 +8,10 @@ use clap::Parser;
 use daemon::config::NodeConfig;
 use tracing_subscriber::EnvFilter;
 
+/// Each worker allocates from memory of its own and frees what it allocated: mimalloc does that in a few instructions.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Carries this node's mesh traffic past the kernel: AF_XDP, a user-space TCP/IP stack and the proxy on it.
 #[derive(Debug, Parser)]
 #[command(name = "ringwayd", version, max_term_width = 100)]

@@ -39,23 +39,77 @@ impl Clock {
     }
 }
 
+/// How long a core that hardly worked goes on to send each task's answer at once, once it has work.
+const LIGHT_LONGEST: Duration = Duration::from_millis(1);
+
+/// How much it must have slept for its work to count as light.
+const LIGHT_SLEEP_PER_WORK: u32 = 4;
+
+/// Whether the core is loaded lightly. Then a turn ends after each task, so that its answer leaves while the next is
+/// made; else tasks of one turn share their packets' way to the device.
+#[derive(Debug, Default)]
+struct Load {
+    /// Sleep that no work has been set against.
+    rest: Duration,
+}
+
+impl Load {
+    fn worked(&mut self, time: Duration) {
+        self.rest = self.rest.saturating_sub(time * LIGHT_SLEEP_PER_WORK);
+    }
+
+    fn slept(&mut self, time: Duration) {
+        self.rest = (self.rest + time).min(LIGHT_LONGEST * LIGHT_SLEEP_PER_WORK);
+    }
+
+    fn is_light(&self) -> bool {
+        !self.rest.is_zero()
+    }
+}
+
 /// Loops `worker` on the calling thread until `stop` is set (and its doorbell rung).
 pub fn run<A: Admission>(worker: &mut Worker<A>, mut idle: Idle, clock: Clock, stop: &Arc<AtomicBool>) {
     let mut now = clock.now();
+    let mut load = Load::default();
     while !stop.load(Ordering::Relaxed) {
         let mut polls = 0;
         let busy = worker.turn(now, &mut || {
             polls += 1;
-            polls % POLLS_PER_LOOK == 0 && clock.now().since(now) > TASKS_SHARE
+            load.is_light() || (polls % POLLS_PER_LOOK == 0 && clock.now().since(now) > TASKS_SHARE)
         });
         let after = clock.now();
         worker.counters_mut().spend(busy, after.since(now));
+        load.worked(after.since(now));
         now = after;
         if idle.should_sleep(busy, now) {
             idle.sleep(worker, now);
             let awake = clock.now();
             worker.counters_mut().slept(awake.since(now));
+            load.slept(awake.since(now));
             now = awake;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_sleeps_most_of_the_time_is_loaded_lightly() {
+        let mut load = Load::default();
+        assert!(!load.is_light(), "nothing is known of it");
+        for _ in 0..10 {
+            load.slept(Duration::from_millis(10));
+            load.worked(Duration::from_micros(900));
+            assert!(load.is_light(), "a burst that does not last");
+        }
+        load.worked(Duration::from_micros(200));
+        assert!(!load.is_light(), "one that lasts");
+        for _ in 0..10 {
+            load.slept(Duration::from_micros(50));
+            load.worked(Duration::from_micros(150));
+            assert!(!load.is_light(), "three quarters are work");
         }
     }
 }

@@ -16,9 +16,6 @@ use crate::scope::{self, Scope};
 /// Polls that one [`Core::run_tasks`] makes at most (DESIGN, the turn's budgets).
 pub const POLLS_PER_TURN: usize = 64;
 
-/// Polls between two looks at the clock: one is a microsecond or two, and a look costs a tenth of that.
-const POLLS_PER_LOOK: usize = 4;
-
 /// How often a core that ends looks again for tasks that were spawned by the drop of another.
 const DROP_ROUNDS: usize = 8;
 
@@ -89,18 +86,18 @@ impl Core {
         self.scope.stack.borrow_mut().handle_steered(interface, packet, admission, now)
     }
 
-    /// Wakes what the stack's events name, then polls ready tasks: at most [`POLLS_PER_TURN`], or until `expired`
-    /// says so. True: more are ready.
+    /// Wakes what the stack's events name, then polls ready tasks: at most [`POLLS_PER_TURN`], or until `expired`,
+    /// which is asked after each, says so. True: more are ready.
     pub fn run_tasks(&mut self, now: Instant, expired: &mut dyn FnMut() -> bool) -> bool {
         self.scope.set_now(now);
         let _entered = scope::enter(&self.scope);
         self.scope.adopt_orphans();
         self.scope.deliver_events();
         self.scope.collect_mail();
-        for polls in 1..=POLLS_PER_TURN {
+        for _ in 0..POLLS_PER_TURN {
             let Some(task) = self.scope.next_ready() else { break };
             self.poll_task(task);
-            if polls % POLLS_PER_LOOK == 0 && expired() {
+            if expired() {
                 break;
             }
         }

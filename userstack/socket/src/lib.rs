@@ -45,7 +45,7 @@ pub use self::tcp::{TcpListener, TcpStream};
 pub use self::udp::UdpSocket;
 
 /// What the proxy needs of the stack, which it may not name.
-pub use stack::tcp::Congestion;
+pub use stack::tcp::{Congestion, Ecn};
 pub use stack::{
     Admission, ConnectError, Discard, Event, FirstDatagram, FlowKey, Forward, Holding, Instant, InterfaceId,
     ListenError, ListenSpec, ListenerKey, Prefix, Rewrite, Role, SessionCounts, Share, TcpError, TcpInfo,

@@ -41,7 +41,11 @@ pub(crate) async fn serve<R: Runtime>(
         let client = client(engine, listener, remote);
         let watch = Watch::new(ticket, idle);
         match spoken {
-            Spoken::Http1 => Box::pin(serve_http1(client, io, watch)),
+            Spoken::Http1 => {
+                // Thousands of bytes: made where they stay, not copied there.
+                let serving = Box::write(Box::new_uninit(), serve_http1(client, io, watch));
+                Box::into_pin(serving)
+            }
             Spoken::Http2 => Box::pin(serve_http2(client, io, watch)),
         }
     };

@@ -80,11 +80,16 @@ fn a_turn_makes_64_polls_and_says_that_more_are_ready() {
 #[test]
 fn a_turn_ends_when_its_time_has_expired() {
     let mut core = core();
-    for _ in 0..2 * POLLS_PER_LOOK {
+    for _ in 0..8 {
         core.spawn(async {});
     }
-    assert!(core.run_tasks(at(0), &mut || true), "the clock is looked at every so many polls");
-    assert_eq!(core.tasks(), POLLS_PER_LOOK);
+    let mut polls = 0;
+    let mut expired = || {
+        polls += 1;
+        polls == 3
+    };
+    assert!(core.run_tasks(at(0), &mut expired), "it is asked after each poll");
+    assert_eq!(core.tasks(), 8 - 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! and the congestion window follows.
 
 use super::congestion::Acked;
-use super::connection::{Connection, Effects, LossTimer, Phase};
+use super::connection::{Connection, Effects, LossTimer, Phase, Recovery};
 use super::header::Flags;
 use super::memory::Pool;
 use super::recovery::Heard;
@@ -17,6 +17,8 @@ use crate::Instant;
 /// How long a peer that seems to have taken its SACK back may take to show that it has not: half a round trip, and this
 /// at least (as Linux waits).
 const MIN_RENEGED_NANOS: u64 = 10_000_000;
+/// A loss-based algorithm is paced from this round trip on: below it a burst is a good part of the window.
+const PACED_FROM_NANOS: u64 = 1_000_000;
 
 impl Connection {
     /// `segment` acknowledges something between SND.UNA and SND.NXT.
@@ -71,6 +73,7 @@ impl Connection {
             let wait = (self.recovery.rtt.smoothed_nanos() / 2).max(MIN_RENEGED_NANOS);
             self.deadlines.set_loss(LossTimer::Retransmit, later(now, wait));
         }
+        self.set_pace(flight);
         self.effects.add(Effects::TRANSMIT);
     }
 
@@ -195,18 +198,67 @@ impl Connection {
         more_lost: bool,
         now: Instant,
     ) {
+        if self.recovery.control.owns_window() {
+            return self.follow_model(delivered, now);
+        }
         if self.recovery.phase == Phase::Recovery {
             return self.reduce_window(delivered.bytes, advanced > 0 && !more_lost);
+        }
+        if advanced == 0 || self.ecn.echoed {
+            return;
         }
         let recovery = &mut self.recovery;
         let window = &mut recovery.window;
         // A window that is not used says nothing about the path (RFC 7661's concern, Linux's rule).
         let used = self.send.cwnd_limited || (window.in_slow_start() && window.congestion < 2 * flight);
-        if advanced > 0 && used {
-            let smoothed_rtt_nanos = recovery.rtt.smoothed_nanos();
-            let acked = Acked { bytes: delivered.bytes.min(advanced), smoothed_rtt_nanos, now };
-            recovery.control.algorithm().on_ack(window, acked);
+        let timeout = recovery.rtt.timeout_nanos();
+        let waiting = self.send.unsent() > 0;
+        window.note_use(used || waiting, flight, timeout, now);
+        let acked = Acked { bytes: delivered.bytes.min(advanced), ..self.acked(delivered, now) };
+        let Self { recovery, .. } = self;
+        if used {
+            recovery.control.algorithm().on_ack(&mut recovery.window, &acked);
+        } else {
+            recovery.control.algorithm().on_unused(now);
         }
+    }
+
+    /// An algorithm that owns its window hears of every delivery, with its rate.
+    fn follow_model(&mut self, delivered: &Delivered, now: Instant) {
+        let mut acked = self.acked(delivered, now);
+        let Self { recovery, .. } = self;
+        let min_rtt = recovery.rtt.min_nanos();
+        let sampler = recovery.control.sampler();
+        acked.sample =
+            sampler.and_then(|sampler| sampler.on_delivered(delivered.bytes, delivered.newest, min_rtt, now));
+        recovery.control.algorithm().on_ack(&mut recovery.window, &acked);
+    }
+
+    fn acked(&self, delivered: &Delivered, now: Instant) -> Acked {
+        Acked {
+            bytes: delivered.bytes,
+            unacked: self.send.unacked,
+            next: self.send.next,
+            pipe: self.recovery.scoreboard.pipe(self.send.flight()),
+            rtt_nanos: delivered.newest_sent_at.map(|sent_at| elapsed_nanos(now, sent_at)),
+            smoothed_rtt_nanos: self.recovery.rtt.smoothed_nanos(),
+            limited: self.send.cwnd_limited,
+            sample: None,
+            now,
+        }
+    }
+
+    /// How fast the window is used until the next acknowledgement. Within a rack it is not worth a timer, where the
+    /// window alone decides.
+    fn set_pace(&mut self, flight: u32) {
+        if !self.recovery.pacer.wanted {
+            return;
+        }
+        let Recovery { control, window, rtt, pacer, .. } = &mut self.recovery;
+        let round_trip = rtt.smoothed_nanos();
+        let short = round_trip < PACED_FROM_NANOS && !control.owns_window();
+        let rate = if short { 0 } else { control.algorithm().pace(window, flight, round_trip) };
+        pacer.set_rate(rate, window.mss, round_trip);
     }
 
     /// One timer for all that can happen to what is in flight (RFC 8985, sections 7.2 and 8).

@@ -49,6 +49,7 @@ impl Connection {
             && self.receive.assembler.is_empty()
             && self.receive.fin.is_none()
             && !self.user.orphan
+            && !segment.ce
             && header.ack.at_or_after(self.send.unacked)
             && header.ack.at_or_before(self.send.next)
             && match (header.options.timestamps, self.timestamps.enabled) {
@@ -126,8 +127,12 @@ impl Connection {
         self.receive.next = header.seq + 1;
         self.receive.last_acked = self.receive.next;
         self.receive.advertised = self.receive.next + self.receive.limit.min(u32::from(u16::MAX));
+        if options.mss.is_some_and(|mss| mss < MIN_MSS) {
+            self.effects.add(Effects::MSS_RAISED);
+        }
         self.send.peer_mss = options.mss.map_or(self.send.peer_mss, |mss| mss.max(MIN_MSS));
         self.send.sack_permitted = options.sack_permitted;
+        self.ecn.on_syn(header.flags, header.flags.has(Flags::ACK));
         match options.window_scale {
             Some(shift) => self.send.scale = shift,
             // Both sides scale or none (RFC 7323, section 2.2).
@@ -161,6 +166,7 @@ impl Connection {
         (self.send.initial, self.send.unacked) = (iss, iss);
         (self.send.next, self.send.data_start) = (iss + 1, iss + 1);
         self.take_syn(&syn, now);
+        self.ecn.resume(cookie.ecn);
         // The round trip of the handshake was not measured.
         self.recovery.timeouts = 1;
     }
@@ -171,7 +177,7 @@ impl Connection {
             self.recovery.rtt.sample(elapsed_nanos(now, self.send.last_sent_at), now);
         }
         self.send.unacked = self.send.initial + 1;
-        self.recovery.rtt.end_backoff();
+        self.recovery.rtt.on_established();
         let syn_lost = self.recovery.timeouts > 1;
         self.recovery.timeouts = 0;
         self.recovery.duplicate_acks = 0;
@@ -217,6 +223,7 @@ impl Connection {
             self.note_timestamp(segment.header.seq, timestamps, now); // RFC 7323 section 5.3, R3
         }
         self.check_acknowledgement(segment, pool, now)?; // fifth
+        self.take_mark(segment);
         // Sixth: urgent bytes are ordinary bytes (RFC 6093).
         let text = self.take_text(segment, pool, now); // seventh
         self.take_fin(segment, now); // eighth
@@ -265,6 +272,9 @@ impl Connection {
             return Err(Discard::TcpResetInvalid);
         }
         if len > 0 && segment.end().at_or_before(self.receive.next) {
+            if matches!(self.state, State::SynReceived { .. }) && segment.has(Flags::SYN) {
+                self.ecn.on_syn_again(segment.header.flags);
+            }
             // A retransmission: our acknowledgement was lost.
             if !segment.has(Flags::SYN) {
                 self.receive.note_twice(seq, segment.end());
@@ -336,7 +346,9 @@ impl Connection {
         }
         if ack.at_or_after(self.send.unacked) {
             let window_changed = self.update_window(segment);
+            self.take_echo(segment, now);
             self.take_acknowledgement(segment, window_changed, pool, now);
+            self.ecn.echoed = false;
         }
         self.advance_closing(now, pool)
     }

@@ -10,6 +10,8 @@ pub(crate) struct Arrival {
     pub interface: InterfaceId,
     pub local: IpAddr,
     pub remote: IpAddr,
+    /// The two ECN bits of its packet (RFC 3168, section 5).
+    pub ecn: u8,
 }
 
 /// Where a connection's packets go, resolved once and kept by the connection; IP checks that it still holds.

@@ -7,6 +7,9 @@ use super::memory::Pool;
 use super::{Splice, TcpError};
 use crate::Instant;
 
+/// A peer that may still send so much is in no hurry to hear of more: half of what a handshake's window can say.
+const AMPLE_WINDOW: u32 = 1 << 15;
+
 impl Connection {
     pub(crate) fn connected(&self) -> Poll<Result<(), TcpError>> {
         match self.state {
@@ -73,10 +76,15 @@ impl Connection {
     }
 
     /// The reader made room. The peer hears of it when it is worth a segment: an eighth of the buffer, two segments
-    /// at least.
+    /// at least. A peer that has ample room is told by the acknowledgement of what it sends next; else each connection
+    /// would begin with a segment that says how much more there is than a handshake's window can (RFC 7323, 2.2).
     fn offer_window(&mut self) {
         let receive = &self.receive;
         let limit = receive.limit_now();
+        let left = receive.advertised.saturating_since(receive.next);
+        if left >= AMPLE_WINDOW.max(2 * u32::from(receive.segment_size)) {
+            return;
+        }
         let worth = (limit / 8).max(2 * u32::from(receive.segment_size)).min(limit / 2);
         if self.state.receives() && receive.edge().saturating_since(receive.advertised) >= worth {
             self.acknowledge_now();

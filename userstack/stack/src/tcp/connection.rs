@@ -17,8 +17,10 @@
 use super::assembler::Assembler;
 use super::boundary::Path;
 use super::congestion::{Control, Window};
+use super::ecn::Notification;
 use super::episode::Episode;
 use super::memory::{Pool, Ring};
+use super::pacing::Pacer;
 use super::rack::{Rack, TailProbe};
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
@@ -39,6 +41,11 @@ const DEFAULT_LINK_MTU: u16 = 1500;
 pub(crate) const MIN_MSS: u16 = 88;
 /// Challenge ACKs a connection answers with in a second (RFC 5961, section 7; per connection: CVE-2016-5696).
 const CHALLENGES_A_SECOND: u8 = 10;
+/// A segment in flight is a piece of the scoreboard. A connection has one for so many bytes of its send buffer, so that
+/// the scoreboard holds a sixteenth of what the buffer does, however small the peer's MSS (CVE-2019-11478).
+const BYTES_A_PIECE: u32 = 512;
+/// But never fewer than these: small messages are segments of their own.
+const FEWEST_PIECES: u32 = 1024;
 /// Segments acknowledged at once when data begins to flow, so that the peer's slow start is not held up (Linux).
 pub(crate) const QUICK_ACKS: u8 = 16;
 
@@ -111,8 +118,14 @@ impl Effects {
     pub(crate) const ANSWER_RESET: Self = Self(1 << 8);
     /// A writer waits for buffer memory.
     pub(crate) const STARVED: Self = Self(1 << 9);
+    /// A challenge was due and not sent.
+    pub(crate) const CHALLENGE_WITHHELD: Self = Self(1 << 10);
+    /// The peer's MSS was less than is believed.
+    pub(crate) const MSS_RAISED: Self = Self(1 << 11);
+    /// As many segments are in flight as may be.
+    pub(crate) const PIECES_FULL: Self = Self(1 << 12);
     /// What few segments lead to.
-    pub(crate) const RARE: Self = Self(0b10_1110_1000);
+    pub(crate) const RARE: Self = Self(0b1_1110_1110_1000);
     /// The three that users hear of.
     pub(crate) const EVENTS: Self = Self(0b111);
 
@@ -137,6 +150,7 @@ pub(crate) struct Connection {
     pub send: SendSide,
     pub receive: ReceiveSide,
     pub timestamps: TimestampClock,
+    pub ecn: Notification,
     pub recovery: Recovery,
     pub deadlines: Deadlines,
     pub user: User,
@@ -289,6 +303,7 @@ pub(crate) struct Recovery {
     pub rtt: Rtt,
     pub window: Window,
     pub control: Control,
+    pub pacer: Pacer,
     pub phase: Phase,
     /// RecoveryPoint: SND.NXT when it began.
     pub point: Seq,
@@ -303,14 +318,16 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    fn new(mss: u16, point: Seq, congestion: Congestion) -> Self {
+    fn new(mss: u16, point: Seq, options: &TcpOptions) -> Self {
         Self {
             scoreboard: Scoreboard::default(),
             rack: Rack::default(),
             tail_probe: TailProbe::default(),
             rtt: Rtt::default(),
             window: Window::new(u32::from(mss)),
-            control: Control::new(congestion),
+            control: Control::new(options.congestion),
+            // A model of the path says how fast; a burst would hide what it measures.
+            pacer: Pacer::new(options.pacing || options.congestion == Congestion::Bbr),
             phase: Phase::Open,
             point,
             episode: None,
@@ -344,6 +361,8 @@ pub(crate) struct Deadlines {
     pub loss: LossTimer,
     pub loss_at: Instant,
     pub delayed_ack_at: Instant,
+    /// Text waits for its pace.
+    pub pace_at: Instant,
     /// Connect timeout, keepalive, or the end of an orphan.
     pub user_at: Instant,
     pub armed: Option<TimerId>,
@@ -356,6 +375,7 @@ impl Deadlines {
             loss: LossTimer::None,
             loss_at: NEVER,
             delayed_ack_at: NEVER,
+            pace_at: NEVER,
             user_at: NEVER,
             armed: None,
             armed_at: NEVER,
@@ -363,7 +383,7 @@ impl Deadlines {
     }
 
     pub(crate) fn next(&self) -> Instant {
-        self.loss_at.min(self.delayed_ack_at).min(self.user_at)
+        self.loss_at.min(self.delayed_ack_at).min(self.user_at).min(self.pace_at)
     }
 
     pub(crate) fn set_loss(&mut self, timer: LossTimer, at: Instant) {
@@ -430,7 +450,8 @@ impl Connection {
             send: SendSide::new(initial, mss, options, now),
             receive: ReceiveSide::new(buffer_limit(options.receive_buffer_bytes)),
             timestamps: TimestampClock::default(),
-            recovery: Recovery::new(mss, initial, options.congestion),
+            ecn: Notification::new(options.ecn),
+            recovery: Recovery::new(mss, initial, options),
             deadlines: Deadlines::new(),
             user: User::new(options, now),
             effects: Effects::default(),
@@ -450,8 +471,9 @@ impl Connection {
         if self.receive.ring.is_empty() || self.user.orphan {
             self.receive.ring.release(pool);
         }
-        let Deadlines { loss_at, delayed_ack_at, user_at, loss, .. } = &mut self.deadlines;
-        (*loss_at, *delayed_ack_at, *user_at, *loss) = (NEVER, NEVER, NEVER, LossTimer::None);
+        let Deadlines { loss_at, delayed_ack_at, user_at, pace_at, loss, .. } = &mut self.deadlines;
+        (*loss_at, *delayed_ack_at, *user_at, *pace_at) = (NEVER, NEVER, NEVER, NEVER);
+        *loss = LossTimer::None;
         self.effects.add(Effects::EVENTS);
         self.effects.add(Effects::DEAD);
     }
@@ -477,6 +499,8 @@ impl Connection {
         if self.challenges.sent < CHALLENGES_A_SECOND {
             self.challenges.sent += 1;
             self.acknowledge_now();
+        } else {
+            self.effects.add(Effects::CHALLENGE_WITHHELD);
         }
     }
 
@@ -528,6 +552,11 @@ impl SendSide {
     /// Bytes written and not sent.
     pub(crate) fn unsent(&self) -> u32 {
         self.data_end().saturating_since(self.next)
+    }
+
+    /// Segments that may be in flight.
+    pub(crate) fn most_pieces(&self) -> usize {
+        (self.limit / BYTES_A_PIECE).max(FEWEST_PIECES) as usize
     }
 
     /// Numbers that the peer's window still takes.

@@ -1,9 +1,9 @@
 //! SYN cookies: a half-open connection that the peer holds for us (RFC 4987, section 3.6). The cookie is our initial
-//! sequence; what does not fit it (window scale, SACK) lies in the low bits of the timestamp, which the peer echoes.
+//! sequence; what does not fit it (window scale, SACK, ECN) lies in the low bits of the timestamp, which the peer echoes.
 //!
 //! ```text
 //!   cookie - base = | epoch 5 | mss 3 | keyed hash 24 |       base: a keyed hash, so that the top bits tell nothing
-//!   TSval         = | clock in ms, low 5 bits replaced: | SACK 1 | scale 4, 15 for none |
+//!   TSval         = | clock in ms, low 6 bits replaced: | ECN 1 | SACK 1 | scale 4, 15 for none |
 //! ```
 
 use super::header::Options;
@@ -17,7 +17,7 @@ const EPOCH_BITS: u32 = 5;
 const HASH_BITS: u32 = 24;
 /// Segment sizes that a cookie can tell: the usual links, less their tunnels' headers.
 const MSS: [u16; 8] = [216, 536, 1220, 1360, 1440, 1460, 8940, 65_475];
-const OPTION_BITS: u32 = 0x1f;
+const OPTION_BITS: u32 = 0x3f;
 const NO_SCALE: u8 = 15;
 
 /// What a cookie remembers of a SYN.
@@ -26,6 +26,7 @@ pub(crate) struct Remembered {
     pub mss: u16,
     pub window_scale: Option<u8>,
     pub sack_permitted: bool,
+    pub ecn: bool,
 }
 
 /// The initial sequence that answers a SYN of `irs`.
@@ -49,9 +50,9 @@ pub(crate) fn check(secrets: &Secrets, tuple: &Tuple, irs: Seq, iss: Seq, now: I
 }
 
 /// The timestamp to send, at most `value`, with the options in its low bits.
-pub(crate) fn encode_options(value: u32, options: &Options) -> u32 {
+pub(crate) fn encode_options(value: u32, options: &Options, ecn: bool) -> u32 {
     let scale = options.window_scale.unwrap_or(NO_SCALE);
-    let bits = u32::from(options.sack_permitted) << 4 | u32::from(scale);
+    let bits = u32::from(ecn) << 5 | u32::from(options.sack_permitted) << 4 | u32::from(scale);
     let encoded = value & !OPTION_BITS | bits;
     // Never ahead of the clock, or the next segment's timestamp would go back.
     if (value.wrapping_sub(encoded) as i32) < 0 { encoded.wrapping_sub(OPTION_BITS + 1) } else { encoded }
@@ -59,10 +60,15 @@ pub(crate) fn encode_options(value: u32, options: &Options) -> u32 {
 
 pub(crate) fn decode_options(mss: u16, echo: Option<u32>) -> Remembered {
     let Some(bits) = echo.map(|echo| echo & OPTION_BITS) else {
-        return Remembered { mss, window_scale: None, sack_permitted: false };
+        return Remembered { mss, window_scale: None, sack_permitted: false, ecn: false };
     };
     let scale = (bits & 0xf) as u8;
-    Remembered { mss, window_scale: (scale != NO_SCALE).then_some(scale), sack_permitted: bits >> 4 == 1 }
+    Remembered {
+        mss,
+        window_scale: (scale != NO_SCALE).then_some(scale),
+        sack_permitted: bits >> 4 & 1 == 1,
+        ecn: bits >> 5 == 1,
+    }
 }
 
 fn epoch(now: Instant) -> u64 {
@@ -112,11 +118,13 @@ mod tests {
         }
 
         #[test]
-        fn options_come_back_from_the_timestamp(value: u32, scale in prop::option::of(0u8..15), sack: bool) {
+        fn options_come_back_from_the_timestamp(
+            value: u32, scale in prop::option::of(0u8..15), sack: bool, ecn: bool,
+        ) {
             let options = Options { window_scale: scale, sack_permitted: sack, ..Options::default() };
-            let encoded = encode_options(value, &options);
-            prop_assert!(value.wrapping_sub(encoded) < 64);
-            let remembered = Remembered { mss: 536, window_scale: scale, sack_permitted: sack };
+            let encoded = encode_options(value, &options, ecn);
+            prop_assert!(value.wrapping_sub(encoded) < 128);
+            let remembered = Remembered { mss: 536, window_scale: scale, sack_permitted: sack, ecn };
             prop_assert_eq!(decode_options(536, Some(encoded)), remembered);
         }
     }

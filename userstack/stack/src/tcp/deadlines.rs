@@ -24,6 +24,10 @@ impl Connection {
             self.deadlines.delayed_ack_at = NEVER;
             self.acknowledge_now();
         }
+        if self.deadlines.pace_at <= now {
+            self.deadlines.pace_at = NEVER;
+            self.effects.add(Effects::TRANSMIT);
+        }
         if self.deadlines.loss_at <= now {
             let timer = self.deadlines.loss;
             self.deadlines.clear_loss();
@@ -55,6 +59,7 @@ impl Connection {
             self.enter_loss(now);
         } else {
             self.send.probe = Probe::Handshake;
+            self.ecn.on_syn_timeout();
         }
         self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         self.effects.add(Effects::TRANSMIT);

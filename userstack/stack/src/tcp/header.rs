@@ -34,6 +34,9 @@ impl Flags {
     pub(crate) const RST: Self = Self(0x04);
     pub(crate) const PSH: Self = Self(0x08);
     pub(crate) const ACK: Self = Self(0x10);
+    /// RFC 3168, section 6.1.
+    pub(crate) const ECE: Self = Self(0x40);
+    pub(crate) const CWR: Self = Self(0x80);
 
     pub(crate) const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -130,7 +133,7 @@ impl Header {
             destination_port: u16::from_be_bytes([fixed[2], fixed[3]]),
             seq: Seq(u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]])),
             ack: Seq(u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]])),
-            flags: Flags(fixed[13] & 0x3f),
+            flags: Flags(fixed[13]),
             window: u16::from_be_bytes([fixed[14], fixed[15]]),
             options: Options::parse(options),
         };
@@ -344,7 +347,7 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read_back(
-            seq: u32, ack: u32, flags in 0u8..64, window: u16, mss: Option<u16>, scale in prop::option::of(0u8..15),
+            seq: u32, ack: u32, flags: u8, window: u16, mss: Option<u16>, scale in prop::option::of(0u8..15),
             timestamps: Option<(u32, u32)>, blocks in prop::collection::vec(any::<(u32, u32)>(), 0..3),
         ) {
             let mut header = Header {

@@ -10,14 +10,18 @@ mod connection;
 mod cookie;
 mod deadlines;
 mod demux;
+mod ecn;
 pub(crate) mod engine;
 mod episode;
 mod flows;
 mod frto;
+mod greed;
 mod header;
 mod listener;
 mod memory;
 mod output;
+mod pacing;
+mod ports;
 mod rack;
 mod recovery;
 mod reduction;
@@ -80,14 +84,66 @@ pub struct TcpOptions {
     /// Idle time before keepalive probes; `None`: no probes.
     pub keepalive: Option<Duration>,
     pub congestion: Congestion,
+    /// Spread what a window lets go over its round trip, where that is a millisecond or more. BBR always does.
+    pub pacing: bool,
+    pub ecn: Ecn,
     /// Send small segments at once (TCP_NODELAY).
     pub no_delay: bool,
 }
 
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// How wide the congestion window is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Congestion {
+    /// RFC 9438 with HyStart++ (RFC 9406).
+    #[default]
     Cubic,
+    /// RFC 5681 and RFC 6582.
     NewReno,
+    /// Version 3 (draft-ietf-ccwg-bbr): by what the path delivered, not by what it lost.
+    Bbr,
+}
+
+impl Congestion {
+    pub const ALL: [Self; 3] = [Self::Cubic, Self::NewReno, Self::Bbr];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::NewReno => "newreno",
+            Self::Bbr => "bbr",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
+}
+
+/// Explicit congestion notification (RFC 3168).
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Ecn {
+    Off,
+    /// For who asks, as Linux does.
+    #[default]
+    Passive,
+    /// Asks for it too; a SYN that gets no answer is sent again without.
+    Active,
+}
+
+impl Ecn {
+    pub const ALL: [Self; 3] = [Self::Off, Self::Passive, Self::Active];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Passive => "passive",
+            Self::Active => "active",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
 }
 
 impl Default for TcpOptions {
@@ -98,7 +154,9 @@ impl Default for TcpOptions {
             backlog: 1024,
             connect_timeout: Duration::from_secs(5),
             keepalive: Some(Duration::from_secs(7200)),
-            congestion: Congestion::Cubic,
+            congestion: Congestion::default(),
+            pacing: false,
+            ecn: Ecn::default(),
             no_delay: true,
         }
     }
@@ -114,6 +172,8 @@ pub enum TcpError {
     TimedOut,
     /// ICMP said the destination cannot be reached, or no route is left.
     Unreachable,
+    /// Reset here: memory was short, and the peer let go of next to nothing of what it made us hold.
+    Cut,
     /// The key's connection is gone, or this side has shut down writing.
     Closed,
 }
@@ -165,7 +225,11 @@ pub struct TcpInfo {
     pub interface: Option<InterfaceId>,
     pub state: &'static str,
     pub smoothed_rtt: Option<Duration>,
+    /// The name of its congestion control.
+    pub congestion: &'static str,
     pub congestion_window_bytes: u32,
+    /// Our text is sent as ECN-capable.
+    pub ecn: bool,
     pub retransmitted_segments: u32,
 }
 

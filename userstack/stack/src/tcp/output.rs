@@ -3,7 +3,8 @@
 
 use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
-use super::connection::{Connection, Effects, LossTimer, Phase, Probe, State};
+use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
+use super::ecn::NOT_ECT;
 use super::header::{
     Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, MIN_HEADER, Options, SackBlocks, TIMESTAMPS_LEN, Timestamps,
 };
@@ -66,10 +67,12 @@ impl Connection {
             return progress;
         }
         self.restart_after_idle(now);
+        self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
         for _ in 0..BURST {
             let Some(plan) = self.next_segment() else {
                 self.arm_persist(now);
+                self.rest();
                 return Progress::Done;
             };
             if *budget == 0 {
@@ -82,6 +85,7 @@ impl Connection {
             *budget -= 1;
             self.on_sent(plan, pool, now);
             if self.has_said_all() {
+                self.rest();
                 return Progress::Done;
             }
         }
@@ -96,6 +100,23 @@ impl Connection {
             && self.send.probe == Probe::None
             && !self.receive.ack_now
             && self.recovery.scoreboard.lost_bytes() == 0
+    }
+
+    /// Nothing more can be sent now: for want of a turn in the pace, or of text.
+    fn rest(&mut self) {
+        let Recovery { pacer, scoreboard, control, .. } = &mut self.recovery;
+        let (unsent, lost) = (self.send.unsent(), scoreboard.lost_bytes());
+        if pacer.holds() {
+            if unsent > 0 || lost > 0 {
+                self.deadlines.pace_at = pacer.next_at();
+            }
+        } else if unsent == 0
+            && lost == 0
+            && !self.send.cwnd_limited
+            && let Some(sampler) = control.sampler()
+        {
+            sampler.on_unused(scoreboard.pipe(self.send.flight()));
+        }
     }
 
     fn learn_path(&mut self, sink: &mut dyn SegmentSink, pool: &mut Pool) -> Result<(), Progress> {
@@ -147,6 +168,12 @@ impl Connection {
     fn next_segment(&mut self) -> Option<Plan> {
         if !self.state.is_synchronized() {
             return self.next_handshake();
+        }
+        if self.recovery.pacer.holds() {
+            return self
+                .next_tail_probe()
+                .or_else(|| self.next_alive_probe())
+                .or_else(|| self.next_acknowledgement());
         }
         self.next_retransmission()
             .or_else(|| self.next_tail_probe())
@@ -215,6 +242,11 @@ impl Connection {
         }
         let len = unsent.min(self.payload_size()).min(self.send.window_room());
         if len == 0 || !self.is_worth_sending(len, unsent) {
+            self.send.cwnd_limited = false;
+            return None;
+        }
+        if self.recovery.scoreboard.len() >= self.send.most_pieces() {
+            self.effects.add(Effects::PIECES_FULL);
             self.send.cwnd_limited = false;
             return None;
         }
@@ -295,7 +327,11 @@ impl Connection {
     // ---- the segment ----
 
     fn emit(&mut self, plan: Plan, sink: &mut dyn SegmentSink, now: Instant) -> Result<(), Refused> {
-        let header = if plan.kind == Kind::Handshake { self.syn_header(now) } else { self.header(plan, now) };
+        let mut header =
+            if plan.kind == Kind::Handshake { self.syn_header(now) } else { self.header(plan, now) };
+        let (ecn, told) =
+            if self.is_new_text(plan) { self.ecn.mark_text() } else { (NOT_ECT, Flags::default()) };
+        header.flags = header.flags.with(told);
         let mut bytes = [0; MAX_HEADER];
         let length = header.write(&mut bytes);
         let offset = plan.seq.since(self.send.data_start) as usize;
@@ -306,13 +342,18 @@ impl Connection {
             remote: self.tuple.remote(),
             header: &mut bytes[..length],
             payload,
-            ecn: 0,
+            ecn,
         };
         sink.send(segment, &mut self.path)
     }
 
+    /// Only what was never sent is marked as ECN-capable (RFC 3168, section 6.1.5).
+    fn is_new_text(&self, plan: Plan) -> bool {
+        plan.len > 0 && plan.seq == self.send.next
+    }
+
     fn header(&self, plan: Plan, now: Instant) -> Header {
-        let mut flags = Flags::ACK;
+        let mut flags = Flags::ACK.with(self.ecn.echo_flag());
         if plan.fin {
             flags = flags.with(Flags::FIN);
         }
@@ -344,7 +385,8 @@ impl Connection {
             destination_port: self.tuple.remote_port(),
             seq: self.send.initial,
             ack: self.receive.next,
-            flags: if first { Flags::SYN } else { Flags::SYN.with(Flags::ACK) },
+            flags: if first { Flags::SYN } else { Flags::SYN.with(Flags::ACK) }
+                .with(self.ecn.setup_flags(first)),
             window: self.receive.limit.min(u32::from(u16::MAX)) as u16,
             options: Options {
                 mss: Some(segment_size(self.send.link_mtu, self.tuple.is_v6())),
@@ -374,6 +416,7 @@ impl Connection {
             self.note_advertised();
         }
         self.note_acknowledged();
+        self.recovery.pacer.on_sent(plan.len);
         match plan.kind {
             Kind::Handshake => self.on_handshake_sent(now),
             Kind::New => self.on_new_sent(plan, pool, now),
@@ -415,6 +458,10 @@ impl Connection {
         let idle = self.send.flight() == 0;
         self.recovery.scoreboard.push(pool, plan.seq, end, now);
         self.send.next = end;
+        self.stamp(plan.seq, now);
+        if plan.len > 0 {
+            self.ecn.on_text_sent();
+        }
         self.send.fin_sent |= plan.fin;
         self.send.last_sent_at = now;
         self.send.small_allowed = false;
@@ -443,6 +490,7 @@ impl Connection {
         let end = plan.seq + plan.len + u32::from(plan.fin);
         self.recovery.scoreboard.on_retransmitted(plan.seq, end, now);
         self.recovery.retransmitted_segments += 1;
+        self.stamp(plan.seq, now);
         self.recovery.note_sent(plan.len);
         self.recovery.note_sent_again((plan.seq, end), plan.seq == self.send.unacked, now);
         // RFC 6298 (5.1). What is sooner goes on: the reordering timer, a probe (RFC 8985, section 8).
@@ -466,11 +514,27 @@ impl Connection {
         self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
     }
 
+    /// Where deliveries are measured, the segment that was just sent remembers when.
+    fn stamp(&mut self, start: Seq, now: Instant) {
+        let Recovery { control, scoreboard, .. } = &mut self.recovery;
+        let Some(sampler) = control.sampler() else { return };
+        let pipe = scoreboard.pipe(self.send.flight());
+        if let Some((stamp, bytes)) = scoreboard.stamp(start) {
+            *stamp = sampler.on_sent(bytes, pipe.saturating_sub(bytes), now);
+        }
+    }
+
     /// RFC 5681, section 4.1.
     fn restart_after_idle(&mut self, now: Instant) {
-        let idle = self.send.flight() == 0 && self.send.unsent() > 0;
-        if idle && elapsed_nanos(now, self.send.last_sent_at) > self.recovery.rtt.timeout_nanos() {
-            self.recovery.window.restart_after_idle();
+        if self.send.flight() > 0 || self.send.unsent() == 0 {
+            return;
+        }
+        let Recovery { control, window, rtt, .. } = &mut self.recovery;
+        let (idle, timeout) = (elapsed_nanos(now, self.send.last_sent_at), rtt.timeout_nanos());
+        if control.owns_window() {
+            control.algorithm().on_restart(now);
+        } else if idle > timeout {
+            window.restart_after_idle(idle, timeout);
         }
     }
 

@@ -152,7 +152,7 @@ mod tests {
             sent_at: Instant::from_nanos(at_nanos),
             sacked: false,
             lost: false,
-            retransmitted: false,
+            ..Sent::default()
         }
     }
 

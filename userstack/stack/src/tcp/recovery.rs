@@ -50,7 +50,7 @@ impl Connection {
     /// is one. Gives the time until more is lost, if nothing arrives.
     pub(crate) fn find_losses(&mut self, flight: u32, delivered: u32, now: Instant) -> Option<u64> {
         let recovery = &mut self.recovery;
-        let mut wait = None;
+        let (mut wait, lost) = (None, recovery.scoreboard.lost_bytes());
         if self.send.sack_permitted {
             let sacked = recovery.scoreboard.sacked_segments();
             if sacked == 0 && recovery.phase == Phase::Open {
@@ -65,6 +65,9 @@ impl Connection {
         {
             recovery.scoreboard.mark_first_lost();
         }
+        if let Some(sampler) = recovery.control.sampler() {
+            sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
+        }
         if recovery.phase == Phase::Open && recovery.scoreboard.lost_bytes() > 0 {
             self.enter_recovery(flight, delivered, now);
         }
@@ -77,12 +80,21 @@ impl Connection {
         recovery.phase = Phase::Recovery;
         recovery.point = self.send.next;
         recovery.tail_probe.end = None;
-        recovery.control.algorithm().on_loss(&mut recovery.window, flight, now);
         let undelivered = recovery.scoreboard.undelivered(self.send.flight());
-        recovery.begin(Episode::of_loss(undelivered + delivered));
+        let mut episode = Episode::of_loss(undelivered + delivered);
+        // RFC 3168, section 6.1.2: what a mark has lowered already in this window is not lowered twice, nor given back.
+        if self.ecn.has_answered(self.send.unacked) {
+            episode.undo.settle();
+        } else {
+            recovery.control.algorithm().on_loss(&mut recovery.window, flight, now);
+        }
+        recovery.begin(episode);
+        self.ecn.on_reduced(self.send.next);
         // The first retransmission does not wait (RFC 5681, section 3.2, step 3; RFC 9937, section 6).
-        let pipe = recovery.scoreboard.pipe(self.send.flight());
-        recovery.window.congestion = pipe + recovery.window.mss;
+        if !recovery.control.owns_window() {
+            let pipe = recovery.scoreboard.pipe(self.send.flight());
+            recovery.window.congestion = pipe + recovery.window.mss;
+        }
     }
 
     /// The retransmission timer fired: a segment more than what may still be under way (RFC 5681, section 3.1; RFC 8985,
@@ -100,7 +112,12 @@ impl Connection {
             recovery.stop_holding_back();
         }
         let patience = if self.send.sack_permitted { recovery.patience_nanos() } else { 0 };
+        let lost = recovery.scoreboard.lost_bytes();
         recovery.scoreboard.mark_lost_by_timeout(patience, now);
+        if let Some(sampler) = recovery.control.sampler() {
+            sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
+        }
+        self.ecn.on_reduced(self.send.next);
         recovery.window.congestion = recovery.scoreboard.pipe(flight) + recovery.window.mss;
         recovery.phase = Phase::Loss;
         recovery.point = self.send.next;
@@ -176,14 +193,15 @@ impl Connection {
             original: original_end.is_some_and(|end| end.at_or_before(recovery.point)),
             plain_duplicate: heard.plain_duplicate,
         });
+        let owned = recovery.control.owns_window();
         let window = &mut recovery.window;
         match verdict {
             Verdict::SendNew => recovery.point = self.send.next,
-            Verdict::All => window.congestion = SEGMENTS_AFTER_ALL * window.mss,
-            Verdict::Real => {
+            Verdict::All if !owned => window.congestion = SEGMENTS_AFTER_ALL * window.mss,
+            Verdict::Real if !owned => {
                 window.congestion = window.congestion.min(SEGMENTS_AFTER_REAL_TIMEOUT * window.mss);
             }
-            Verdict::Undecided | Verdict::Spurious => {}
+            _ => {}
         }
         verdict
     }
@@ -191,7 +209,7 @@ impl Connection {
     /// SND.UNA is at the point (RFC 6582, section 3.2, step 3; RFC 6675, section 5).
     fn end_recovery(&mut self, ack: Seq) {
         let recovery = &mut self.recovery;
-        if recovery.phase == Phase::Recovery {
+        if recovery.phase == Phase::Recovery && !recovery.control.owns_window() {
             recovery.window.congestion = recovery.window.threshold;
         }
         recovery.duplicates_barred = !self.send.sack_permitted && ack == recovery.point;
@@ -225,9 +243,11 @@ impl Connection {
         let window = &mut recovery.window;
         let present = window.congestion;
         recovery.control.algorithm().on_spurious(window);
-        let pipe = recovery.scoreboard.pipe(self.send.flight());
-        let most = pipe + burst.min(initial_window(window.mss));
-        window.congestion = window.congestion.min(most.max(present));
+        if !recovery.control.owns_window() {
+            let pipe = recovery.scoreboard.pipe(self.send.flight());
+            let most = pipe + burst.min(initial_window(window.mss));
+            window.congestion = window.congestion.min(most.max(present));
+        }
     }
 
     /// RFC 4015, section 3.2, step 10.

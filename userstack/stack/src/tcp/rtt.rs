@@ -6,6 +6,8 @@ use crate::Instant;
 
 /// RFC 6298, section 2.1.
 const INITIAL_RTO_NANOS: u64 = 1_000_000_000;
+/// RFC 6298 (5.7): until it is measured, where the handshake lost a SYN.
+const LOST_SYN_RTO_NANOS: u64 = 3_000_000_000;
 /// Linux's TCP_RTO_MIN. RFC 6298 (2.4) would have a second; every stack that people run uses a fifth, which is above
 /// the delayed acknowledgements of all of them.
 const MIN_RTO_NANOS: u64 = 200_000_000;
@@ -28,11 +30,13 @@ pub(crate) struct Rtt {
     min_at: Instant,
     /// Doublings since the last acknowledgement of new data.
     backoff: u8,
+    /// A SYN of ours timed out.
+    syn_lost: bool,
 }
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self { smoothed: 0, variance: 0, min: u64::MAX, min_at: Instant::ZERO, backoff: 0 }
+        Self { smoothed: 0, variance: 0, min: u64::MAX, min_at: Instant::ZERO, backoff: 0, syn_lost: false }
     }
 }
 
@@ -84,6 +88,7 @@ impl Rtt {
     /// round trip the timeout would else be the round trip itself.
     pub(crate) fn timeout_nanos(&self) -> u64 {
         let base = match self.smoothed {
+            0 if self.syn_lost => LOST_SYN_RTO_NANOS,
             0 => INITIAL_RTO_NANOS,
             smoothed => smoothed + (4 * self.variance).max(MIN_RTO_NANOS),
         };
@@ -97,6 +102,12 @@ impl Rtt {
 
     pub(crate) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);
+    }
+
+    /// Our SYN is acknowledged.
+    pub(crate) fn on_established(&mut self) {
+        self.syn_lost = self.backoff > 0;
+        self.end_backoff();
     }
 
     /// New data was acknowledged.

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 
+use super::congestion::rate::Stamp;
 use super::header::SackBlocks;
 use super::memory::Pool;
 use super::rack::Rack;
@@ -34,6 +35,8 @@ pub(crate) struct Delivered {
     pub reordered: bool,
     /// A retransmitted segment was among them.
     pub retransmitted: bool,
+    /// The stamp of the one that left last, and when it did, where deliveries are measured.
+    pub newest: Option<(Stamp, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,15 @@ impl Scoreboard {
 
     pub(crate) fn last(&self) -> Option<&Sent> {
         self.sent.back()
+    }
+
+    /// The segment that begins at `start`, to be stamped.
+    pub(crate) fn stamp(&mut self, start: Seq) -> Option<(&mut Stamp, u32)> {
+        let index = self.sent.partition_point(|sent| sent.start.before(start));
+        self.sent.get_mut(index).map(|sent| {
+            let bytes = sent.len();
+            (&mut sent.stamp, bytes)
+        })
     }
 
     pub(crate) fn sacked_bytes(&self) -> u32 {
@@ -101,14 +113,7 @@ impl Scoreboard {
                 self.sent = pool.acquire_scoreboard();
             }
         }
-        self.sent.push_back(Sent {
-            start,
-            end,
-            sent_at: now,
-            sacked: false,
-            lost: false,
-            retransmitted: false,
-        });
+        self.sent.push_back(Sent { start, end, sent_at: now, ..Sent::default() });
     }
 
     /// Everything before `ack` has arrived.
@@ -343,6 +348,9 @@ impl Scoreboard {
 fn note_delivery(sent: &Sent, clock: &AckClock, rack: &mut Rack, delivered: &mut Delivered) {
     delivered.bytes += sent.len();
     delivered.end = Some(sent.end);
+    if sent.stamp.is_taken() && delivered.newest.is_none_or(|(_, newest)| newest <= sent.sent_at) {
+        delivered.newest = Some((sent.stamp, sent.sent_at));
+    }
     if sent.retransmitted {
         delivered.retransmitted = true;
     } else {

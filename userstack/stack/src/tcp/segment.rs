@@ -9,6 +9,8 @@ use crate::Chain;
 pub(crate) struct Segment<'a> {
     pub header: Header,
     pub text: Text<'a>,
+    /// The network marked it: its queue fills (RFC 3168, section 5).
+    pub ce: bool,
 }
 
 impl Segment<'_> {

@@ -1,10 +1,11 @@
 //! One segment in flight, as the scoreboard keeps it and RACK measures it.
 
+use super::congestion::rate::Stamp;
 use super::sequence::Seq;
 use crate::Instant;
 
 /// One segment in flight. A FIN counts as one number at its end.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Sent {
     pub start: Seq,
     pub end: Seq,
@@ -14,6 +15,8 @@ pub(crate) struct Sent {
     /// Taken as lost, and not sent again since.
     pub lost: bool,
     pub retransmitted: bool,
+    /// Of the moment at which it was sent last, where deliveries are measured.
+    pub stamp: Stamp,
 }
 
 impl Sent {

@@ -59,9 +59,10 @@ impl Connection {
             self.recovery.tail_probe.end = None;
         } else if ack.after(end) {
             self.recovery.tail_probe.end = None;
-            let Self { recovery, send, .. } = self;
+            let Self { recovery, send, ecn, .. } = self;
             recovery.control.algorithm().on_loss(&mut recovery.window, send.flight() + advanced, now);
             recovery.window.congestion = recovery.window.congestion.min(recovery.window.threshold);
+            ecn.on_reduced(send.next);
         } else if plain_duplicate {
             self.recovery.tail_probe.end = None;
         }

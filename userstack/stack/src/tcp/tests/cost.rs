@@ -97,7 +97,7 @@ fn receiving() {
     let mut bytes = packet(&host, remote, &template).bytes;
     bytes.resize(bytes.len() + TEXT as usize, 7);
     let mut chain = Chunks(vec![bytes]);
-    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip() };
+    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip(), ecn: 0 };
     let mut void = Void { segments: 0, ack: 0 };
     let (mut into, mut read) = (vec![0; 64 * 1024], 0);
     let mut seq = 1u32;
@@ -124,7 +124,7 @@ fn sending() {
     let Scene { mut host, key, remote, ours, value, now } = scene();
     let template = header(remote, 1, ours.0, Flags::ACK, Timestamps { value: 1, echo: value });
     let mut chain = Chunks(vec![packet(&host, remote, &template).bytes]);
-    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip() };
+    let arrival = Arrival { interface: INTERFACE, local: host.address, remote: remote.ip(), ecn: 0 };
     let mut void = Void { segments: 0, ack: 0 };
     let text = vec![7; 64 * 1024];
     let mut ack = ours;

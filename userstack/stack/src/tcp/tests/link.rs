@@ -129,7 +129,7 @@ impl Host {
 
     pub fn receive(&mut self, packet: &Packet, chunk: usize, now: Instant) {
         let (local, remote) = (packet.destination.ip(), packet.source.ip());
-        let arrival = Arrival { interface: INTERFACE, local, remote };
+        let arrival = Arrival { interface: INTERFACE, local, remote, ecn: packet.ecn };
         if let Err(reason) = self.tcp.handle_segment(arrival, &Chunks::cut(&packet.bytes, chunk), 0, now) {
             self.discards.push(reason);
         }

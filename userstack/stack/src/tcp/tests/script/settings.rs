@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Outcome;
 use super::notation::{Endpoint, duration, number};
 use super::runner::{LISTENING_PORT, Runner, address};
-use crate::tcp::Congestion;
 use crate::tcp::tests::link::Host;
 use crate::tcp::tuple::Tuple;
+use crate::tcp::{Congestion, Ecn};
 
 impl Runner {
     pub fn set(&mut self, name: &str, value: &str) -> Outcome {
@@ -20,14 +20,21 @@ impl Runner {
                 let address = address(self.family, 1).to_string();
                 self.host = Host::new(&address, self.host.wire.mtu, number(value)?);
             }
+            "ports" => {
+                let (first, last) = value.split_once("..").ok_or("FIRST..LAST")?;
+                self.host.tcp.config.ports = (number(first)?, number(last)?);
+            }
             "max_flows" => self.host.tcp.set_max_flows(number(value)?),
             "backlog" => self.options.backlog = number(value)?,
             "no_delay" => self.options.no_delay = value == "on",
             "keepalive" if value == "off" => self.options.keepalive = None,
             "keepalive" => self.options.keepalive = Some(duration(value)?),
             "connect_timeout" => self.options.connect_timeout = duration(value)?,
-            "congestion" if value == "newreno" => self.options.congestion = Congestion::NewReno,
-            "congestion" if value == "cubic" => self.options.congestion = Congestion::Cubic,
+            "congestion" => {
+                self.options.congestion = Congestion::from_name(value).ok_or("no such control")?
+            }
+            "pacing" if ["on", "off"].contains(&value) => self.options.pacing = value == "on",
+            "ecn" => self.options.ecn = Ecn::from_name(value).ok_or("off, passive or active")?,
             "peer_isn" => self.peer_initial = number(value)?,
             "our_isn" => self.begin_at_sequence(number(value)?),
             "our_timestamp" => self.begin_at_timestamp(number(value)?),

@@ -1,0 +1,152 @@
+//! Explicit congestion notification (RFC 3168): agreed in the handshake, marked on new text, echoed until answered.
+//!
+//! ```text
+//!   sender ---- text, ECT(0) ----> queue that fills: CE ----> receiver
+//!          <--- ECE on every acknowledgement until CWR -------
+//!          ---- window reduced once a round trip, CWR on the next new text ---->
+//! ```
+
+use super::Ecn;
+use super::connection::{Connection, Phase};
+use super::header::Flags;
+use super::segment::Segment;
+use super::sequence::Seq;
+use crate::Instant;
+
+/// The two bits of the IP header (section 5).
+pub(crate) const NOT_ECT: u8 = 0b00;
+pub(crate) const ECT_0: u8 = 0b10;
+pub(crate) const CE: u8 = 0b11;
+/// Both flags: what makes a SYN an ECN-setup SYN (section 6.1.1).
+const SETUP: Flags = Flags::ECE.with(Flags::CWR);
+
+/// What the two sides agreed on, and what is under way.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Notification {
+    /// What the user wants; turned down to `Off` when an ECN-setup SYN went unanswered.
+    wish: Ecn,
+    /// Our text carries ECT(0), and an echo lowers our window.
+    pub sends: bool,
+    /// The peer's text may carry ECT: marks on it are echoed.
+    receives: bool,
+    /// A mark arrived, and the peer has not said that it knows.
+    echo: bool,
+    /// Our window came down, and the peer has not been told.
+    reduced: bool,
+    /// The acknowledgement at hand echoes a mark: it widens no window (section 6.1.2).
+    pub echoed: bool,
+    /// SND.NXT when the window came down last: echoes up to there are of the same congestion.
+    point: Option<Seq>,
+}
+
+impl Notification {
+    pub(crate) fn new(wish: Ecn) -> Self {
+        Self { wish, sends: false, receives: false, echo: false, reduced: false, echoed: false, point: None }
+    }
+
+    /// The window came down, for whatever reason: text sent before `next` was sent into the same congestion
+    /// (section 6.1.2).
+    pub(crate) fn on_reduced(&mut self, next: Seq) {
+        if self.sends {
+            (self.reduced, self.point) = (true, Some(next));
+        }
+    }
+
+    /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for.
+    pub(crate) fn has_answered(&self, ack: Seq) -> bool {
+        self.point.is_some_and(|point| ack.at_or_before(point))
+    }
+
+    /// The bits of new text, and whether it carries CWR. What is sent again, probes and what has no text carry none
+    /// (sections 6.1.4 to 6.1.6).
+    pub(crate) fn mark_text(&self) -> (u8, Flags) {
+        match (self.sends, self.reduced) {
+            (true, true) => (ECT_0, Flags::CWR),
+            (true, false) => (ECT_0, Flags::default()),
+            (false, _) => (NOT_ECT, Flags::default()),
+        }
+    }
+
+    pub(crate) fn on_text_sent(&mut self) {
+        self.reduced = false;
+    }
+
+    /// On every segment after the handshake (section 6.1.3).
+    pub(crate) fn echo_flag(&self) -> Flags {
+        if self.echo { Flags::ECE } else { Flags::default() }
+    }
+
+    /// On our SYN, or our SYN with an acknowledgement (section 6.1.1).
+    pub(crate) fn setup_flags(&self, first: bool) -> Flags {
+        match (first, self.wish) {
+            (true, Ecn::Active) => SETUP,
+            (false, _) if self.receives => Flags::ECE,
+            _ => Flags::default(),
+        }
+    }
+
+    /// Section 6.1.1.1: an ECN-setup SYN may be what a middlebox does not let through. The next one is a plain one, and
+    /// who sent such a one marks no text.
+    pub(crate) fn on_syn_timeout(&mut self) {
+        if self.wish == Ecn::Active {
+            self.wish = Ecn::Off;
+        }
+    }
+
+    /// The peer's SYN, without (`false`) or with an acknowledgement of ours (section 6.1.1).
+    pub(crate) fn on_syn(&mut self, flags: Flags, acknowledges: bool) {
+        if acknowledges {
+            // Of a reply only ECE alone agrees: a host that reflects what it does not know would set both.
+            self.receives = flags.has(Flags::ECE) && !flags.has(Flags::CWR);
+            self.sends = self.receives && self.wish == Ecn::Active;
+        } else {
+            self.agree(flags.has(SETUP) && self.wish != Ecn::Off);
+        }
+    }
+
+    /// The peer's SYN again, while ours with the acknowledgement is out: a plain one has fallen back (section 6.1.1.1),
+    /// and whoever received one marks no text.
+    pub(crate) fn on_syn_again(&mut self, flags: Flags) {
+        self.sends &= flags.has(SETUP);
+    }
+
+    /// The connection is of a cookie that remembers what was agreed.
+    pub(crate) fn resume(&mut self, agreed: bool) {
+        self.agree(agreed && self.wish != Ecn::Off);
+    }
+
+    fn agree(&mut self, agreed: bool) {
+        (self.receives, self.sends) = (agreed, agreed);
+    }
+}
+
+impl Connection {
+    /// A segment within the window carries text (section 6.1.3). CWR answers the marks before it, not its own.
+    pub(crate) fn take_mark(&mut self, segment: &Segment<'_>) {
+        if !self.ecn.receives || segment.text.is_empty() {
+            return;
+        }
+        if segment.has(Flags::CWR) {
+            self.ecn.echo = false;
+        }
+        if segment.ce && !std::mem::replace(&mut self.ecn.echo, true) {
+            // The sooner the sender knows, the shorter the queue.
+            self.acknowledge_now();
+        }
+    }
+
+    /// Section 6.1.2, before the acknowledgement is taken: as a loss, once a window of text, and nothing is sent again.
+    /// What recovery or a timeout lowered already is not lowered twice.
+    pub(crate) fn take_echo(&mut self, segment: &Segment<'_>, now: Instant) {
+        self.ecn.echoed = self.ecn.sends && segment.has(Flags::ECE);
+        let recovery = &mut self.recovery;
+        if !self.ecn.echoed || recovery.phase != Phase::Open || self.ecn.has_answered(segment.header.ack) {
+            return;
+        }
+        recovery.control.algorithm().on_mark(&mut recovery.window, self.send.flight(), now);
+        if !recovery.control.owns_window() {
+            recovery.window.congestion = recovery.window.congestion.min(recovery.window.threshold);
+        }
+        self.ecn.on_reduced(self.send.next);
+    }
+}
