@@ -5,6 +5,7 @@ use super::congestion::Acked;
 use super::connection::{Connection, Effects, LossTimer, Phase, Recovery};
 use super::header::Flags;
 use super::memory::Pool;
+use super::rack::TailProbe;
 use super::recovery::Heard;
 use super::rtt::{MAX_RTO_NANOS, elapsed_nanos, later};
 use super::scoreboard::Delivered;
@@ -52,7 +53,7 @@ impl Connection {
         if plain_duplicate {
             self.count_duplicate(flight, &mut delivered);
         }
-        self.sample_round_trip(&delivered, &clock);
+        self.sample_round_trip(&delivered, advanced, &clock);
         let mut widens_by = advanced;
         if self.recovery.episode.is_some() {
             let (delivered, clock, reported) = (&delivered, &clock, reported.is_some());
@@ -85,7 +86,7 @@ impl Connection {
         if blocks.is_empty() || !send.sack_permitted {
             return None;
         }
-        let ours = recovery.episode.is_some() || recovery.tail_probe.is_retransmission_out();
+        let ours = recovery.episode.is_some() || matches!(recovery.tail_probe, TailProbe::Again(_));
         let report = blocks.duplicate(segment.header.ack).filter(|_| ours)?;
         recovery.rack.on_duplicate_reported(segment.header.ack.max(send.unacked), send.next);
         Some(report)
@@ -133,6 +134,13 @@ impl Connection {
             }
         }
         self.send.unacked = ack;
+        if self.user.timeout_ms > 0 {
+            self.send.progress_at_ms = clock.now.as_millis() as u32;
+        }
+        self.send.longest.on_acked(ack);
+        if self.send.search.is_some() {
+            self.on_path_acknowledged(ack);
+        }
         self.user.soft_error = false;
         self.release_acknowledged(ack, pool);
     }
@@ -148,10 +156,17 @@ impl Connection {
         if send.ring.is_empty() {
             send.ring.release(pool);
         }
-        // A writer that waits hears of a quarter, not of each segment.
-        let room = send.limit.saturating_sub(send.ring.len() as u32);
-        let writer = self.user.write_blocked && room >= send.limit / 4;
-        let flusher = self.user.flush_blocked && send.ring.is_empty();
+        let waits = self.user.write_blocked || self.user.flush_blocked;
+        if waits {
+            self.wake_writer();
+        }
+    }
+
+    /// A writer that waits hears of a quarter, not of each segment.
+    fn wake_writer(&mut self) {
+        let (space, held) = (self.send_space(), self.send.ring.len() as u32);
+        let writer = self.user.write_blocked && space.saturating_sub(held) >= space / 4;
+        let flusher = self.user.flush_blocked && held == 0;
         if writer || flusher {
             (self.user.write_blocked, self.user.flush_blocked) = (false, self.user.flush_blocked && !flusher);
             self.effects.add(Effects::WRITABLE);
@@ -170,8 +185,9 @@ impl Connection {
         }
     }
 
-    /// RFC 6298, section 3 (Karn): of segments that were sent once; of others only by the echoed timestamp.
-    fn sample_round_trip(&mut self, delivered: &Delivered, clock: &AckClock) {
+    /// RFC 6298, section 3 (Karn): of segments that were sent once; of others only by the echoed timestamp, which says
+    /// something when SND.UNA moves (RFC 7323, section 4.1): before a hole the peer echoes what came before it.
+    fn sample_round_trip(&mut self, delivered: &Delivered, advanced: u32, clock: &AckClock) {
         let rtt = &mut self.recovery.rtt;
         if let Some(newest) = delivered.newest_sent_at {
             rtt.note_min(elapsed_nanos(clock.now, newest), clock.now);
@@ -179,6 +195,7 @@ impl Connection {
         if let Some(oldest) = delivered.oldest_sent_at {
             rtt.sample(elapsed_nanos(clock.now, oldest), clock.now);
         } else if delivered.retransmitted
+            && advanced > 0
             && let Some(echo) = clock.echo_ms
         {
             let millis = (clock.now.as_millis() as u32).wrapping_sub(echo);

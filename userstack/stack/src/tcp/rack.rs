@@ -13,7 +13,7 @@ pub(crate) const DUPLICATE_THRESHOLD: u32 = 3;
 const PERSISTENCE: u8 = 16;
 
 /// The newest delivered segment, and how late others may be (RFC 8985, section 5.2).
-#[derive(Copy, Clone, Debug, Default)]
+#[derive(Copy, Clone, Debug)]
 pub(crate) struct Rack {
     /// RACK.xmit_ts
     sent_at: Instant,
@@ -22,11 +22,12 @@ pub(crate) struct Rack {
     /// RACK.rtt
     rtt_nanos: u64,
     /// RACK.fack
-    highest_delivered: Option<Seq>,
+    highest_delivered: Seq,
     /// RACK.reordering_seen
     reordering_seen: bool,
-    /// RACK.dsack_round
-    duplicate_round: Option<Seq>,
+    /// RACK.dsack_round, where there is one.
+    round_end: Seq,
+    in_round: bool,
     /// RACK.reo_wnd_mult, less the one that it always has.
     widened: u8,
     /// RACK.reo_wnd_persist
@@ -34,6 +35,21 @@ pub(crate) struct Rack {
 }
 
 impl Rack {
+    /// Before anything beyond `unacked` was delivered.
+    pub(crate) fn new(unacked: Seq) -> Self {
+        Self {
+            sent_at: Instant::ZERO,
+            end: unacked,
+            rtt_nanos: 0,
+            highest_delivered: unacked,
+            reordering_seen: false,
+            round_end: unacked,
+            in_round: false,
+            widened: 0,
+            persist: 0,
+        }
+    }
+
     pub(crate) fn rtt_nanos(&self) -> u64 {
         self.rtt_nanos
     }
@@ -60,10 +76,10 @@ impl Rack {
     /// Step 4: a duplicate was reported, so something was sent again that was only late. The window grows by a quarter of
     /// the round trip, once a round trip.
     pub(crate) fn on_duplicate_reported(&mut self, unacked: Seq, next: Seq) {
-        if self.duplicate_round.is_some_and(|end| unacked.before(end)) {
+        if self.in_round && unacked.before(self.round_end) {
             return;
         }
-        self.duplicate_round = Some(next);
+        (self.in_round, self.round_end) = (true, next);
         self.widened = self.widened.saturating_add(1);
         self.persist = PERSISTENCE;
     }
@@ -83,7 +99,7 @@ impl Rack {
 
     /// The round of the last report is over; so that its end is not compared with numbers half the space away.
     pub(crate) fn forget_round(&mut self) {
-        self.duplicate_round = None;
+        self.in_round = false;
     }
 
     /// RFC 8985, section 6.2, step 4: how long a segment may be overtaken before it counts as lost.
@@ -100,21 +116,13 @@ impl Rack {
     }
 
     fn note_reordering(&mut self, sent: &Sent) -> bool {
-        match self.highest_delivered {
-            Some(highest) if sent.end.before(highest) => {
-                let reordered = !sent.retransmitted;
-                self.reordering_seen |= reordered;
-                reordered
-            }
-            Some(highest) => {
-                self.highest_delivered = Some(highest.max(sent.end));
-                false
-            }
-            None => {
-                self.highest_delivered = Some(sent.end);
-                false
-            }
+        if sent.end.at_or_after(self.highest_delivered) {
+            self.highest_delivered = sent.end;
+            return false;
         }
+        let reordered = !sent.retransmitted;
+        self.reordering_seen |= reordered;
+        reordered
     }
 }
 
@@ -125,18 +133,22 @@ fn is_of_the_original(sent: &Sent, clock: &AckClock, rtt_nanos: u64) -> bool {
     echoed_before || rtt_nanos < clock.min_rtt_nanos
 }
 
-/// The tail loss probe that is out (RFC 8985, section 7.1).
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct TailProbe {
-    /// TLP.end_seq
-    pub end: Option<Seq>,
-    /// TLP.is_retrans
-    pub retransmission: bool,
+/// The tail loss probe that is out (RFC 8985, section 7.1): TLP.end_seq and TLP.is_retrans.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TailProbe {
+    #[default]
+    None,
+    New(Seq),
+    Again(Seq),
 }
 
 impl TailProbe {
-    pub(crate) fn is_retransmission_out(&self) -> bool {
-        self.end.is_some() && self.retransmission
+    /// TLP.end_seq
+    pub(crate) fn end(self) -> Option<Seq> {
+        match self {
+            Self::None => None,
+            Self::New(end) | Self::Again(end) => Some(end),
+        }
     }
 }
 
@@ -161,7 +173,7 @@ mod tests {
 
     #[test]
     fn segments_of_one_burst_are_ordered_by_sequence() {
-        let mut rack = Rack::default();
+        let mut rack = Rack::new(Seq(0));
         rack.on_delivered(&sent(300, 1_000), &CLOCK);
         assert!(rack.was_sent_after(&sent(200, 1_000)));
         assert!(!rack.was_sent_after(&sent(400, 1_000)));
@@ -169,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_delivery_below_the_highest_shows_reordering_and_widens_the_window() {
-        let mut rack = Rack::default();
+        let mut rack = Rack::new(Seq(0));
         assert!(!rack.on_delivered(&sent(300, 1_000), &CLOCK));
         assert_eq!(rack.reorder_window_nanos(true, 40, 100), 0);
         assert!(rack.on_delivered(&sent(200, 900), &CLOCK));
@@ -178,7 +190,7 @@ mod tests {
 
     #[test]
     fn each_round_with_a_reported_duplicate_widens_the_window_for_sixteen_recoveries() {
-        let mut rack = Rack::default();
+        let mut rack = Rack::new(Seq(0));
         rack.on_recovery_undone();
         rack.on_duplicate_reported(Seq(100), Seq(500));
         rack.on_duplicate_reported(Seq(200), Seq(600));
@@ -199,7 +211,7 @@ mod tests {
             steps in prop::collection::vec((0u8..4, 0u32..1000, 1u32..1000), 0..60),
             min in 0u64..1_000_000_000, more in 0u64..1_000_000_000,
         ) {
-            let (mut rack, mut reports, mut undone) = (Rack::default(), 0u64, false);
+            let (mut rack, mut reports, mut undone) = (Rack::new(Seq(0)), 0u64, false);
             for (step, unacked, flight) in steps {
                 match step {
                     0 => rack.on_recovery_ended(),
@@ -220,7 +232,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_of_the_original_says_nothing_of_the_retransmission() {
         let again = Sent { retransmitted: true, ..sent(200, 49_000_000) };
-        let mut rack = Rack::default();
+        let mut rack = Rack::new(Seq(0));
         rack.on_delivered(&again, &CLOCK);
         assert!(!rack.was_sent_after(&sent(100, 1_000)), "1 ms is less than the path ever took");
         let echo_of_the_original = AckClock { echo_ms: Some(48), min_rtt_nanos: 0, ..CLOCK };

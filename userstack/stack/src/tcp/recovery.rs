@@ -14,7 +14,7 @@ use super::congestion::initial_window;
 use super::connection::{Connection, Phase, Recovery};
 use super::episode::Episode;
 use super::frto::{self, Forward, Verdict};
-use super::rack::DUPLICATE_THRESHOLD;
+use super::rack::{DUPLICATE_THRESHOLD, TailProbe};
 use super::reduction::Progress;
 use super::rtt::elapsed_nanos;
 use super::scoreboard::Delivered;
@@ -68,7 +68,10 @@ impl Connection {
         if let Some(sampler) = recovery.control.sampler() {
             sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
         }
-        if recovery.phase == Phase::Open && recovery.scoreboard.lost_bytes() > 0 {
+        if recovery.phase == Phase::Open
+            && recovery.scoreboard.lost_bytes() > 0
+            && !self.is_only_path_probe_lost()
+        {
             self.enter_recovery(flight, delivered, now);
         }
         wait
@@ -79,7 +82,7 @@ impl Connection {
         let recovery = &mut self.recovery;
         recovery.phase = Phase::Recovery;
         recovery.point = self.send.next;
-        recovery.tail_probe.end = None;
+        recovery.tail_probe = TailProbe::None;
         let undelivered = recovery.scoreboard.undelivered(self.send.flight());
         let mut episode = Episode::of_loss(undelivered + delivered);
         // RFC 3168, section 6.1.2: what a mark has lowered already in this window is not lowered twice, nor given back.
@@ -122,7 +125,7 @@ impl Connection {
         recovery.phase = Phase::Loss;
         recovery.point = self.send.next;
         recovery.duplicate_acks = 0;
-        recovery.tail_probe.end = None;
+        recovery.tail_probe = TailProbe::None;
     }
 
     // ---- how the window comes down ----

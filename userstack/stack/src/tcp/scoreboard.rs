@@ -380,7 +380,7 @@ mod tests {
     fn sack(board: &mut Scoreboard, blocks: &[(Seq, Seq)], span: (Seq, Seq)) -> Delivered {
         let mut option = SackBlocks::default();
         blocks.iter().for_each(|(left, right)| option.push(*left, *right));
-        let (mut rack, mut delivered) = (Rack::default(), Delivered::default());
+        let (mut rack, mut delivered) = (Rack::new(span.0), Delivered::default());
         board.mark_sacked(&option, span, &CLOCK, &mut rack, &mut delivered);
         delivered
     }
@@ -462,7 +462,7 @@ mod tests {
         fn counters_agree_with_the_segments(base: u32, steps in steps()) {
             let base = Seq(base);
             let (mut board, mut pool) = sent_segments(20, base);
-            let (mut rack, mut unacked) = (Rack::default(), base);
+            let (mut rack, mut unacked) = (Rack::new(base), base);
             for step in steps {
                 match step {
                     Step::Ack(ack) => {
@@ -522,7 +522,7 @@ mod tests {
             }
             let now = Instant::from_nanos(at + patience);
             let clock = AckClock { now, echo_ms: None, min_rtt_nanos: 0 };
-            let mut rack = Rack::default();
+            let mut rack = Rack::new(base);
             for n in sacked {
                 let mut option = SackBlocks::default();
                 option.push(base + n * 100, base + (n + 1) * 100);

@@ -2,6 +2,7 @@
 //! round trips something is sent that will. `deadlines` lets the probe out and `output` builds it.
 
 use super::connection::{Connection, Phase};
+use super::rack::TailProbe;
 use super::segment::Segment;
 use super::sequence::Seq;
 use crate::Instant;
@@ -31,7 +32,7 @@ impl Connection {
     pub(crate) fn probe_timeout(&self) -> Option<u64> {
         let recovery = &self.recovery;
         let may_probe = match recovery.phase {
-            Phase::Open => recovery.tail_probe.end.is_none() && recovery.scoreboard.sacked_bytes() == 0,
+            Phase::Open => recovery.tail_probe == TailProbe::None && recovery.scoreboard.sacked_bytes() == 0,
             Phase::Recovery => true,
             Phase::Loss => false,
         };
@@ -52,19 +53,19 @@ impl Connection {
     pub(crate) fn check_tail_probe(&mut self, segment: &Segment<'_>, answer: ProbeAnswer, now: Instant) {
         let ProbeAnswer { advanced, plain, reported } = answer;
         let ack = segment.header.ack;
-        let Some(end) = self.recovery.tail_probe.end.filter(|end| ack.at_or_after(*end)) else { return };
+        let Some(end) = self.recovery.tail_probe.end().filter(|end| ack.at_or_after(*end)) else { return };
         let both_arrived = reported.is_some_and(|(_, right)| right == end);
         let plain_duplicate = plain && advanced == 0 && segment.header.options.sack.is_empty();
-        if !self.recovery.tail_probe.retransmission || both_arrived {
-            self.recovery.tail_probe.end = None;
+        if matches!(self.recovery.tail_probe, TailProbe::New(_)) || both_arrived {
+            self.recovery.tail_probe = TailProbe::None;
         } else if ack.after(end) {
-            self.recovery.tail_probe.end = None;
+            self.recovery.tail_probe = TailProbe::None;
             let Self { recovery, send, ecn, .. } = self;
             recovery.control.algorithm().on_loss(&mut recovery.window, send.flight() + advanced, now);
             recovery.window.congestion = recovery.window.congestion.min(recovery.window.threshold);
             ecn.on_reduced(send.next);
         } else if plain_duplicate {
-            self.recovery.tail_probe.end = None;
+            self.recovery.tail_probe = TailProbe::None;
         }
     }
 }
