@@ -11,6 +11,7 @@ pub(crate) fn of_tcp(error: TcpError) -> io::Error {
         TcpError::Refused => io::ErrorKind::ConnectionRefused,
         TcpError::TimedOut => io::ErrorKind::TimedOut,
         TcpError::Unreachable => io::ErrorKind::HostUnreachable,
+        TcpError::Cut => io::ErrorKind::ConnectionAborted,
         TcpError::Closed => io::ErrorKind::BrokenPipe,
     })
 }

@@ -150,6 +150,10 @@ mod tests {
         let standby = [2, 0, 0, 0, 0, 0xbb];
         let gratuitous = Arp { sender_mac: standby, ..request([10, 0, 0, 2], [10, 0, 0, 2]) };
         host.hear(gratuitous).0.unwrap();
+        assert_eq!(host.mac_of([10, 0, 0, 2]), Some(PEER), "who has it is asked first");
+        for millis in [60, 120] {
+            host.output.handle_timers(&mut 64, Instant::from_nanos(millis * 1_000_000));
+        }
         assert_eq!(host.mac_of([10, 0, 0, 2]), Some(standby));
     }
 

@@ -58,6 +58,8 @@ discards! {
     NeighbourClaimsOurAddress = "neighbour_claims_our_address",
     /// Nobody answers for the next hop: what waited for it died.
     NeighbourUnresolved = "neighbour_unresolved",
+    /// A claim to a neighbour's address that the neighbour itself denied: somebody forges ARP or NDP.
+    NeighbourClaimDenied = "neighbour_claim_denied",
     /// Enough packets wait for that next hop already.
     NeighbourQueueFull = "neighbour_queue_full",
     /// The next hop's place in the neighbour table was taken while the packet waited.
@@ -88,13 +90,17 @@ discards! {
     Ipv6ExtensionOrder = "ipv6_extension_order",
     /// More extension headers than a packet has reason to have.
     Ipv6ExtensionsTooMany = "ipv6_extensions_too_many",
+    /// More IPv6 options, or more padding, than a packet has reason to have (RFC 8504, section 5.3).
+    Ipv6OptionsTooMany = "ipv6_options_too_many",
+    /// A first fragment of IPv6 that ends before the protocol's header does (RFC 7112).
+    Ipv6FirstFragmentShort = "ipv6_first_fragment_short",
     /// An unknown IPv6 option that says not to skip it.
     Ipv6OptionRefused = "ipv6_option_refused",
     /// A source route: IPv4's options, or an IPv6 routing header with segments left (RFC 5095, RFC 7126).
     IpSourceRoute = "ip_source_route",
     /// From its own destination (LAND).
     IpLand = "ip_land",
-    /// From an address that no host has.
+    /// From an address that no host has, or the broadcast address of the interface's prefix.
     IpMartianSource = "ip_martian_source",
     /// To an address that no packet on a wire has.
     IpMartianDestination = "ip_martian_destination",
@@ -123,10 +129,16 @@ discards! {
     FragmentDuplicate = "fragment_duplicate",
     /// A fragment that overlaps another or the packet's end: the packet is given up (RFC 5722).
     FragmentOverlap = "fragment_overlap",
+    /// A fragment of IPv6 to a packet that was given up for an overlap: it stays given up (RFC 8200, section 4.5).
+    FragmentOfRefused = "fragment_of_refused",
+    /// A packet that was put together from fragments and is one again.
+    FragmentNested = "fragment_nested",
     /// A packet in more fragments than any link makes of it.
     FragmentsTooMany = "fragments_too_many",
-    /// Enough packets or bytes wait for fragments already.
+    /// More bytes than may wait for fragments, or more whole packets than wait for another worker.
     ReassemblyFull = "reassembly_full",
+    /// Its packet was the oldest that waited for fragments when a newer one needed the room.
+    ReassemblyEvicted = "reassembly_evicted",
     /// The other fragments did not come in time.
     ReassemblyTimeout = "reassembly_timeout",
 
@@ -183,6 +195,8 @@ discards! {
     TcpSynChallenged = "tcp_syn_challenged",
     /// A SYN answered by a cookie, because the listener's backlog is full.
     TcpSynCookie = "tcp_syn_cookie",
+    /// An acknowledgement to a listener that answers with cookies, and of none of them; answered with a reset.
+    TcpCookieInvalid = "tcp_cookie_invalid",
     /// A SYN or a cookie's acknowledgement while nobody accepts what waits already.
     TcpBacklogFull = "tcp_backlog_full",
     /// A cookie's acknowledgement while the worker has as many connections as it may.

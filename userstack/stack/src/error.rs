@@ -8,6 +8,7 @@ use crate::icmp::{self, Problem, Quote, Report};
 use crate::input::Arrived;
 use crate::locals;
 use crate::output::{Envelope, Next};
+use crate::pmtu::Witness;
 use crate::stack::Stack;
 use crate::tcp::boundary::{IcmpError, Refused};
 use crate::wire::{HOPS, ICMP_BYTES, protocol, set_word};
@@ -56,15 +57,19 @@ impl Stack {
                 IcmpError::TooBig { mtu }
             }
         };
-        match quote.protocol {
+        let witness = match quote.protocol {
             protocol::TCP => {
                 self.tcp.handle_icmp_error(quote.source, quote.destination, quote.sequence, error, now)?;
+                Witness::Sequence
             }
-            protocol::UDP => self.on_datagram_error(quote, header, chunk, now)?,
+            protocol::UDP => {
+                self.on_datagram_error(quote, header, chunk, now)?;
+                Witness::Ports
+            }
             _ => return Err(Discard::IcmpUnknownFlow),
-        }
+        };
         if let IcmpError::TooBig { mtu } = error {
-            self.output.paths.learn(quote.destination.ip(), mtu, now);
+            self.output.paths.learn(quote.destination.ip(), mtu, witness, now);
         }
         Ok(Verdict::Consumed)
     }

@@ -110,7 +110,9 @@ impl Stack {
     ) -> Result<Verdict, Discard> {
         self.check_taken(arrived, header)?;
         let Some(fragment) = header.fragment else { return Ok(Verdict::Consumed) };
-        let mut whole = match self.reassembly.add(header, &fragment, packet, now) {
+        let added = self.reassembly.add(header, &fragment, packet, now);
+        self.output.late.count_many(Discard::ReassemblyEvicted, self.reassembly.take_evicted());
+        let mut whole = match added {
             Added::Kept => return Ok(Verdict::Consumed),
             Added::Refused(reason, kept) => {
                 self.output.late.count_many(reason, kept);
@@ -120,6 +122,9 @@ impl Stack {
         };
         let header =
             parse_ip(&arrived.link, whole.bytes(), whole.total_len())?.ok_or(Discard::EthernetUnknownType)?;
+        if header.fragment.is_some() {
+            return Err(Discard::FragmentNested);
+        }
         let worker = steer::whole_packet(&whole, &header, self.config.workers);
         if let Some(worker) = worker.filter(|worker| *worker != self.config.worker) {
             return self.hand_over(worker, arrived.interface, &whole);
@@ -188,7 +193,7 @@ impl Stack {
         if is_group(interface, header.destination) {
             return Err(Discard::IpGroup);
         }
-        if header.source.is_unspecified() {
+        if header.source.is_unspecified() || is_group(interface, header.source) {
             return Err(Discard::IpMartianSource);
         }
         if !self.output.locals.is_taken(interface, header.destination) {

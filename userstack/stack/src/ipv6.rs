@@ -4,16 +4,22 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::Discard;
 use crate::header::{Fragment, Header, check_addresses};
-use crate::wire::{IPV6_BYTES, protocol, set_word, word};
+use crate::wire::{ICMP_BYTES, IPV6_BYTES, UDP_BYTES, protocol, set_word, word};
 
 /// Extension headers that a packet may have: each kind once and destination options twice (RFC 8200, section 4.1),
 /// and room for one that is out of order.
 const MAX_EXTENSIONS: usize = 6;
 
+/// Options of one header that are not padding, and padding bytes on end: seven align anything (RFC 8504, section 5.3;
+/// Linux's max_dst_opts_number and max_hbh_opts_number).
+const MAX_OPTIONS: usize = 8;
+const MAX_PADDING: usize = 7;
+
 pub(crate) const FRAGMENT_HEADER_BYTES: usize = 8;
 
 /// Options that are padding, and the bits that say what to do with an unknown one (RFC 8200, section 4.2).
 const OPTION_PAD1: u8 = 0;
+const OPTION_PADN: u8 = 1;
 const OPTION_UNKNOWN_ACTION_MASK: u8 = 0xc0;
 
 /// Reads the header at `network` of the first chunk. `total_len` counts the whole packet, Ethernet included.
@@ -75,6 +81,9 @@ fn walk_extensions(chunk: &[u8], header: &mut Header) -> Result<(), Discard> {
         // An atomic fragment is whole (RFC 6946): what lies behind it is read on.
         if let Some(fragment) = fragment.filter(|fragment| fragment.more || fragment.offset > 0) {
             header.fragment = Some(fragment);
+            if fragment.offset == 0 {
+                check_first_fragment(chunk, header)?;
+            }
             break;
         }
     }
@@ -107,18 +116,52 @@ fn read_fragment(extension: &[u8], named_at: usize) -> Fragment {
 
 /// Options are skipped when their number allows that, else the packet dies. A jumbo payload is such an option.
 fn check_options(mut options: &[u8]) -> Result<(), Discard> {
+    let (mut known, mut padding) = (0, 0);
     while let [kind, rest @ ..] = options {
-        options = match *kind {
-            OPTION_PAD1 => rest,
+        let len = match *kind {
+            OPTION_PAD1 => 0,
             kind if kind & OPTION_UNKNOWN_ACTION_MASK != 0 => return Err(Discard::Ipv6OptionRefused),
-            _ => {
-                let len = usize::from(*rest.first().ok_or(Discard::Ipv6ExtensionTruncated)?);
-                rest.get(1 + len..).ok_or(Discard::Ipv6ExtensionTruncated)?
-            }
+            _ => 1 + usize::from(*rest.first().ok_or(Discard::Ipv6ExtensionTruncated)?),
         };
+        options = rest.get(len..).ok_or(Discard::Ipv6ExtensionTruncated)?;
+        (known, padding) = match *kind {
+            OPTION_PAD1 | OPTION_PADN => (known, padding + 1 + len),
+            _ => (known + 1, 0),
+        };
+        if known > MAX_OPTIONS || padding > MAX_PADDING {
+            return Err(Discard::Ipv6OptionsTooMany);
+        }
     }
     Ok(())
 }
+
+/// The first fragment has all headers (RFC 7112, section 5): what the others bring can then not change what the packet
+/// is. `header` stands behind the fragment header.
+fn check_first_fragment(chunk: &[u8], header: &Header) -> Result<(), Discard> {
+    let (mut number, mut at) = (header.protocol, header.transport);
+    let end = header.end.min(chunk.len());
+    for _ in 0..MAX_EXTENSIONS {
+        let rest = chunk.get(at..end).unwrap_or(&[]);
+        if number == protocol::FRAGMENT {
+            return Err(Discard::FragmentNested);
+        }
+        if !is_extension(number) {
+            let least = match number {
+                protocol::TCP => TCP_BYTES,
+                protocol::UDP => UDP_BYTES,
+                protocol::ICMPV6 => ICMP_BYTES,
+                _ => 0,
+            };
+            return if rest.len() < least { Err(Discard::Ipv6FirstFragmentShort) } else { Ok(()) };
+        }
+        let len = extension_len(number, rest).map_err(|_| Discard::Ipv6FirstFragmentShort)?;
+        (number, at) = (rest[0], at + len);
+    }
+    Err(Discard::Ipv6ExtensionsTooMany)
+}
+
+/// What a TCP header has at least (RFC 9293, section 3.1).
+const TCP_BYTES: usize = 20;
 
 fn address_at(header: &[u8], at: usize) -> IpAddr {
     let octets: [u8; 16] = header[at..at + 16].try_into().expect("sixteen bytes are an IPv6 address");
@@ -260,6 +303,36 @@ mod tests {
             assert_eq!(parsed(&packet(0, &rest)), Err(Discard::Ipv6OptionRefused));
         }
         assert!(parsed(&packet(0, &[17, 0, 0x05, 2, 0, 0, 1, 0])).is_ok(), "router alert may be skipped");
+    }
+
+    #[test]
+    fn more_options_or_padding_than_anything_needs_is_ipv6_options_too_many() {
+        let header = |options: &[u8]| {
+            let mut bytes = vec![17, (options.len() / 8) as u8];
+            bytes.extend_from_slice(options);
+            parsed(&packet(60, &bytes)).err()
+        };
+        // Router alerts of two bytes each.
+        assert_eq!(header(&[&[5, 2, 0, 0].repeat(8)[..], &[1, 4, 0, 0, 0, 0]].concat()), None);
+        let nine = [&[5, 2, 0, 0].repeat(9)[..], &[0, 0]].concat();
+        assert_eq!(header(&nine), Some(Discard::Ipv6OptionsTooMany));
+        assert_eq!(header(&[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Some(Discard::Ipv6OptionsTooMany));
+        assert_eq!(header(&[0; 14]), Some(Discard::Ipv6OptionsTooMany));
+    }
+
+    #[test]
+    fn a_first_fragment_without_all_headers_is_ipv6_first_fragment_short() {
+        let first = |next_header: u8, rest: &[u8]| {
+            let mut fragment = [0; FRAGMENT_HEADER_BYTES];
+            write_fragment_header(&mut fragment, next_header, 0, true, 1);
+            parsed(&packet(44, &[&fragment[..], rest].concat())).err()
+        };
+        assert_eq!(first(6, &[0; 16]), Some(Discard::Ipv6FirstFragmentShort));
+        assert_eq!(first(60, &padding(6)), Some(Discard::Ipv6FirstFragmentShort));
+        assert_eq!(first(60, &[6, 3, 1, 4, 0, 0, 0, 0]), Some(Discard::Ipv6FirstFragmentShort));
+        assert_eq!(first(44, &[17, 0, 0, 0, 0, 0, 0, 1]), Some(Discard::FragmentNested));
+        assert_eq!(first(6, &[0; 24]), None);
+        assert_eq!(first(60, &[padding(17), [0; 8]].concat()), None);
     }
 
     #[test]

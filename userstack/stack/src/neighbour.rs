@@ -11,6 +11,8 @@
 //!      +---------------------------------------------------- no --------------------+
 //!
 //!   Stale: a changed address that nobody confirmed yet. It is used, and probed when it is.
+//!   Contested: somebody else claims the address. Whoever has it is asked, and stays when there is an answer; after
+//!   100 ms of silence the claim is believed, and the neighbour is Stale.
 //! ```
 //!
 //! RFC 4861, section 7.3.2, without DELAY: nothing above reports that a peer is making progress, so a neighbour in
@@ -34,6 +36,12 @@ const MAX_WAITING_IN_ALL: usize = 1024;
 const MAX_TRIES: u8 = 3;
 /// Time between requests (RFC 4861, section 10: RETRANS_TIMER).
 const RETRY: Duration = Duration::from_secs(1);
+/// Who is contested is asked so often, so long apart: an answer on a link comes within a few milliseconds, and a gateway
+/// that fails over is followed in 100.
+const MAX_CONTESTED_TRIES: u8 = 2;
+const CONTESTED_RETRY: Duration = Duration::from_millis(50);
+/// After a denial, other claims are denied for so long without asking: a flood of them makes no flood of ours.
+const DENIED: Duration = Duration::from_millis(100);
 /// How long an answer is believed (RFC 4861, section 10: REACHABLE_TIME).
 const REACHABLE: Duration = Duration::from_secs(30);
 /// Entries looked at to find one that may go when the table is full.
@@ -56,6 +64,10 @@ struct Neighbour {
     interface: InterfaceId,
     address: IpAddr,
     mac: Mac,
+    /// Who claims its address, while it is contested.
+    rival: Mac,
+    /// When it last denied a claim.
+    denied_at: Option<Instant>,
     state: State,
     /// When the state was entered.
     since: Instant,
@@ -77,6 +89,10 @@ enum State {
     Reachable,
     Stale,
     Probe {
+        tries: u8,
+    },
+    /// A rival claims the address: the neighbour is asked whether it is still there.
+    Contested {
         tries: u8,
     },
     /// Not in use.
@@ -111,6 +127,17 @@ pub(crate) enum Due {
 /// Packets that waited for a neighbour that had to go.
 pub(crate) type Evicted = Vec<Vec<u8>>;
 
+/// What a claim led to.
+#[derive(Debug, Default)]
+pub(crate) struct Claimed {
+    /// What waited for the address, which is known now.
+    pub ready: Vec<Vec<u8>>,
+    /// Whoever has the address is to be asked.
+    pub solicit: Option<Solicit>,
+    /// Whoever has the address said so: a claim was false.
+    pub denied: bool,
+}
+
 /// What somebody says of an address.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
@@ -118,6 +145,12 @@ pub(crate) enum Claim {
     Answer { overrides: bool },
     /// Said without being asked (ARP request, gratuitous ARP, unsolicited advertisement, solicitation).
     Notice { overrides: bool },
+}
+
+impl Neighbour {
+    fn has_answered(&self) -> bool {
+        !matches!(self.state, State::Unknown | State::Incomplete { .. } | State::Vacant)
+    }
 }
 
 impl Neighbours {
@@ -145,6 +178,8 @@ impl Neighbours {
             interface,
             address,
             mac: [0; 6],
+            rival: [0; 6],
+            denied_at: None,
             state: State::Unknown,
             since: now,
             used: now,
@@ -166,10 +201,12 @@ impl Neighbours {
         (slot, evicted)
     }
 
-    /// Frees the longest unused of a few entries; what was told stays if anything else can go.
+    /// Frees the longest unused of a few entries; what was told stays if anything else can go, and so does who has
+    /// answered if somebody has not: a scan of addresses that nobody has costs no neighbour its place.
     fn evict(&mut self) -> Evicted {
         let candidates = (0..EVICTION_SCAN).map(|step| (self.hand + step) % self.slots.len());
-        let victim = candidates.min_by_key(|slot| (self.slots[*slot].told, self.slots[*slot].used));
+        let worth = |neighbour: &Neighbour| (neighbour.told, neighbour.has_answered(), neighbour.used);
+        let victim = candidates.min_by_key(|slot| worth(&self.slots[*slot]));
         self.hand = (self.hand + EVICTION_SCAN) % self.slots.len();
         victim.map_or_else(Vec::new, |victim| self.vacate(victim as u32))
     }
@@ -204,7 +241,9 @@ impl Neighbours {
                 let mac = neighbour.mac;
                 Wanted { mac: Some(mac), solicit: Some(self.ask(slot, State::Probe { tries: 1 }, now)) }
             }
-            State::Probe { .. } => Wanted { mac: Some(neighbour.mac), solicit: None },
+            State::Probe { .. } | State::Contested { .. } => {
+                Wanted { mac: Some(neighbour.mac), solicit: None }
+            }
             State::Incomplete { .. } => Wanted { mac: None, solicit: None },
             State::Unknown | State::Vacant => {
                 Wanted { mac: None, solicit: Some(self.ask(slot, State::Incomplete { tries: 1 }, now)) }
@@ -214,9 +253,13 @@ impl Neighbours {
 
     fn ask(&mut self, slot: u32, state: State, now: Instant) -> Solicit {
         self.enter(slot, state, now);
-        self.slots[slot as usize].timer = Some(self.timers.insert(now + RETRY, slot));
+        let (retry, known) = match state {
+            State::Contested { .. } => (CONTESTED_RETRY, true),
+            state => (RETRY, matches!(state, State::Probe { .. })),
+        };
+        self.slots[slot as usize].timer = Some(self.timers.insert(now + retry, slot));
         let neighbour = &self.slots[slot as usize];
-        let to = matches!(state, State::Probe { .. }).then_some(neighbour.mac);
+        let to = known.then_some(neighbour.mac);
         Solicit { interface: neighbour.interface, address: neighbour.address, to }
     }
 
@@ -241,8 +284,8 @@ impl Neighbours {
         Ok(())
     }
 
-    /// Somebody claims that `address` is at `mac`. Returns what waited for it. Only entries that exist learn, and those exist that a packet of
-    /// ours wanted or that were told (RFC 826, the merge; RFC 4861, section 7.2.5, and 7.2.3 without creating).
+    /// Somebody claims that `address` is at `mac`. Only entries that exist learn, and those exist that a packet of ours
+    /// wanted or that were told (RFC 826, the merge; RFC 4861, section 7.2.5, and 7.2.3 without creating).
     pub fn claim(
         &mut self,
         interface: InterfaceId,
@@ -250,39 +293,58 @@ impl Neighbours {
         mac: Mac,
         claim: Claim,
         now: Instant,
-    ) -> Vec<Vec<u8>> {
-        let Some(&slot) = self.index.get(&(interface, bits(address))) else { return Vec::new() };
-        let (answer, overrides) = match claim {
-            Claim::Answer { overrides } => (true, overrides),
-            Claim::Notice { overrides } => (false, overrides),
-        };
-        let neighbour = &self.slots[slot as usize];
-        let same = neighbour.mac == mac;
-        let state = match neighbour.state {
-            State::Vacant => return Vec::new(),
+    ) -> Claimed {
+        let Some(&slot) = self.index.get(&(interface, bits(address))) else { return Claimed::default() };
+        let neighbour = &mut self.slots[slot as usize];
+        match neighbour.state {
+            State::Vacant => Claimed::default(),
             State::Unknown | State::Incomplete { .. } => {
-                if answer {
-                    State::Reachable
-                } else {
-                    State::Stale
-                }
+                let asked = matches!(neighbour.state, State::Incomplete { .. });
+                neighbour.mac = mac;
+                let answered = asked && matches!(claim, Claim::Answer { .. });
+                self.enter(slot, if answered { State::Reachable } else { State::Stale }, now);
+                Claimed { ready: self.take_waiting(slot), ..Claimed::default() }
             }
-            // Doubt, but no change: the neighbour is asked when it is next used.
-            State::Reachable if !same && !overrides => {
-                self.enter(slot, State::Stale, now);
-                return Vec::new();
-            }
-            _ if !same && !overrides => return Vec::new(),
-            _ if answer => State::Reachable,
-            state if same => state,
-            _ => State::Stale,
-        };
-        if state != neighbour.state || state == State::Reachable {
-            self.enter(slot, state, now);
+            _ if neighbour.mac == mac => self.confirm(slot, claim, now),
+            _ => self.contest(slot, mac, claim, now),
+        }
+    }
+
+    /// The neighbour itself speaks.
+    fn confirm(&mut self, slot: u32, claim: Claim, now: Instant) -> Claimed {
+        if matches!(claim, Claim::Notice { .. }) {
+            return Claimed::default();
         }
         let neighbour = &mut self.slots[slot as usize];
-        neighbour.mac = mac;
-        self.take_waiting(slot)
+        let denied = matches!(neighbour.state, State::Contested { .. });
+        if denied {
+            neighbour.denied_at = Some(now);
+        }
+        self.enter(slot, State::Reachable, now);
+        Claimed { denied, ..Claimed::default() }
+    }
+
+    /// Somebody else says that the address is theirs. That is how a standby gateway takes over, and how a thief of its
+    /// traffic does: whoever has it now is asked first.
+    fn contest(&mut self, slot: u32, rival: Mac, claim: Claim, now: Instant) -> Claimed {
+        let neighbour = &mut self.slots[slot as usize];
+        let (Claim::Answer { overrides } | Claim::Notice { overrides }) = claim;
+        if !overrides {
+            // Doubt, but no change: the neighbour is asked when it is next used.
+            if neighbour.state == State::Reachable {
+                self.enter(slot, State::Stale, now);
+            }
+            return Claimed::default();
+        }
+        if neighbour.denied_at.is_some_and(|at| now.since(at) < DENIED) {
+            return Claimed { denied: true, ..Claimed::default() };
+        }
+        neighbour.rival = rival;
+        if matches!(neighbour.state, State::Contested { .. }) {
+            return Claimed::default();
+        }
+        let solicit = Some(self.ask(slot, State::Contested { tries: 1 }, now));
+        Claimed { solicit, ..Claimed::default() }
     }
 
     /// The kernel knows the address. Returns what waited for it, and what [`Neighbours::slot`] says.
@@ -331,6 +393,14 @@ impl Neighbours {
             State::Probe { tries } if tries < MAX_TRIES => {
                 Due::Solicit(self.ask(slot, State::Probe { tries: tries + 1 }, now))
             }
+            State::Contested { tries } if tries < MAX_CONTESTED_TRIES => {
+                Due::Solicit(self.ask(slot, State::Contested { tries: tries + 1 }, now))
+            }
+            State::Contested { .. } => {
+                neighbour.mac = neighbour.rival;
+                self.enter(slot, State::Stale, now);
+                Due::Nothing
+            }
             State::Incomplete { .. } => {
                 self.enter(slot, State::Unknown, now);
                 Due::Unresolved(self.take_waiting(slot))
@@ -375,7 +445,7 @@ mod tests {
     }
 
     fn answered(table: &mut Neighbours, mac: Mac, seconds: f64) -> Vec<Vec<u8>> {
-        table.claim(LINK, host(1), mac, Claim::Answer { overrides: true }, at(seconds))
+        table.claim(LINK, host(1), mac, Claim::Answer { overrides: true }, at(seconds)).ready
     }
 
     #[test]
@@ -441,15 +511,55 @@ mod tests {
         assert_eq!(wanted(&mut table, 1, 36.0).mac, None);
     }
 
+    /// A neighbour at A, and then a gratuitous claim of B at 5 s: who is asked.
+    fn contested(table: &mut Neighbours) -> Option<Mac> {
+        wanted(table, 1, 0.0);
+        answered(table, A, 0.1);
+        let claimed = table.claim(LINK, host(1), B, Claim::Notice { overrides: true }, at(5.0));
+        claimed.solicit.and_then(|solicit| solicit.to)
+    }
+
     #[test]
-    fn a_gateway_that_moves_is_followed_at_once() {
+    fn a_gateway_that_moves_is_followed_when_its_old_address_is_silent() {
+        let mut table = table();
+        assert_eq!(contested(&mut table), Some(A), "who has it is asked");
+        assert_eq!(wanted(&mut table, 1, 5.01).mac, Some(A));
+        assert!(matches!(table.poll_due(at(5.052), &mut 64), Some(Due::Solicit(_))));
+        assert!(matches!(table.poll_due(at(5.105), &mut 64), Some(Due::Nothing)));
+        let probe = wanted(&mut table, 1, 5.11);
+        assert_eq!((probe.mac, probe.solicit.unwrap().to), (Some(B), Some(B)), "used, and confirmed");
+    }
+
+    #[test]
+    fn a_claim_that_the_neighbour_denies_changes_nothing() {
+        let mut table = table();
+        contested(&mut table);
+        let answer = Claim::Answer { overrides: true };
+        assert!(!table.claim(LINK, host(1), B, answer, at(5.001)).denied, "the thief's own word");
+        assert!(table.claim(LINK, host(1), A, answer, at(5.002)).denied);
+        let again = table.claim(LINK, host(1), B, answer, at(5.003));
+        assert!(again.denied && again.solicit.is_none(), "a flood is not answered by one");
+        assert_eq!(wanted(&mut table, 1, 6.0), Wanted { mac: Some(A), solicit: None });
+        assert!(table.claim(LINK, host(1), B, answer, at(6.0)).solicit.is_some());
+    }
+
+    #[test]
+    fn an_answer_that_nobody_asked_for_is_no_answer() {
+        let mut table = table();
+        table.slot(LINK, host(1), at(0.0));
+        answered(&mut table, A, 0.0);
+        assert!(wanted(&mut table, 1, 0.1).solicit.is_some(), "it is asked before it is believed");
+    }
+
+    #[test]
+    fn who_has_answered_outlives_who_has_not() {
         let mut table = table();
         wanted(&mut table, 1, 0.0);
         answered(&mut table, A, 0.1);
-        let notice = Claim::Notice { overrides: true };
-        table.claim(LINK, host(1), B, notice, at(5.0));
-        let probe = wanted(&mut table, 1, 5.1);
-        assert_eq!((probe.mac, probe.solicit.unwrap().to), (Some(B), Some(B)), "used, and confirmed");
+        for number in 2..2 + 2 * MAX_NEIGHBOURS as u32 {
+            wanted(&mut table, number, 1.0);
+        }
+        assert_eq!(wanted(&mut table, 1, 2.0).mac, Some(A));
     }
 
     #[test]

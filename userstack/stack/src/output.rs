@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::checksum::Sum;
 use crate::hash::Key;
+use crate::identification::Identifications;
 use crate::link;
 use crate::locals::Locals;
 use crate::neighbour::{Claim, Due, Evicted, Neighbours, Solicit};
@@ -41,7 +42,7 @@ pub(crate) struct Output {
     routes: Routes,
     /// Changes whenever a path that was resolved may no longer hold. Zero is never current.
     generation: u32,
-    identification: u32,
+    identifications: Identifications,
 }
 
 /// Where the next frame of a packet goes.
@@ -75,7 +76,7 @@ impl Output {
             late: Discards::default(),
             routes: Routes::new(key(4)),
             generation: 1,
-            identification: u32::from_le_bytes([secret[0], secret[1], secret[2], secret[3]]),
+            identifications: Identifications::new(key(9), key(10)),
         }
     }
 
@@ -122,8 +123,14 @@ impl Output {
 
     /// Somebody on the link says where `address` is.
     pub fn claim(&mut self, interface: InterfaceId, address: IpAddr, mac: Mac, claim: Claim, now: Instant) {
-        let ready = self.neighbours.claim(interface, address, mac, claim, now);
-        self.send_waiting(interface, mac, ready);
+        let claimed = self.neighbours.claim(interface, address, mac, claim, now);
+        self.send_waiting(interface, mac, claimed.ready);
+        if let Some(solicit) = claimed.solicit {
+            self.solicit(solicit);
+        }
+        if claimed.denied {
+            self.late.count(Discard::NeighbourClaimDenied);
+        }
     }
 
     fn send_waiting(&mut self, interface: InterfaceId, mac: Mac, frames: Vec<Vec<u8>>) {
@@ -207,10 +214,16 @@ impl Output {
         }
     }
 
-    /// IP bytes that a packet to `remote` may have on `path`.
+    /// IP bytes that a datagram to `remote` may have on `path`.
     pub fn path_mtu(&self, remote: IpAddr, path: &Path, now: Instant) -> Option<u16> {
         let interface = self.locals.find(path.interface?)?;
         Some(self.paths.limit(remote, interface.mtu, now))
+    }
+
+    /// The same of a stream's packet.
+    fn stream_mtu(&self, remote: IpAddr, path: &Path, now: Instant) -> Option<u16> {
+        let interface = self.locals.find(path.interface?)?;
+        Some(self.paths.stream_limit(remote, interface.mtu, now))
     }
 
     /// The hardware address behind a neighbour's slot; asks for it where that is due.
@@ -236,8 +249,8 @@ impl Output {
         let mut packet = self.outbox.buffer();
         let payload_len = payload.iter().map(|part| part.len()).sum();
         packet.resize(IPV6_BYTES, 0);
-        self.identification = self.identification.wrapping_add(1);
-        let len = write_ip_header(&mut packet, envelope, self.identification as u16, payload_len);
+        let identification = self.identifications.next(envelope.destination) as u16;
+        let len = write_ip_header(&mut packet, envelope, identification, payload_len);
         packet.truncate(len);
         payload.iter().for_each(|part| packet.extend_from_slice(part));
         let result = self.send_packet(interface, next, &packet, now);
@@ -267,8 +280,7 @@ impl Output {
         if step == 0 || self.outbox.room() < payload.len().div_ceil(step) {
             return Err(Refused::Full);
         }
-        self.identification = self.identification.wrapping_add(1);
-        let identification = self.identification;
+        let identification = self.identifications.next(destination);
         for (index, part) in payload.chunks(step).enumerate() {
             let (offset, more) = (index * step, (index + 1) * step < payload.len());
             let mut header = [0; 60 + ipv6::FRAGMENT_HEADER_BYTES];
@@ -482,7 +494,7 @@ impl SegmentSink for Sink<'_> {
             let hash = steer::address_hash(local, remote);
             path.interface = self.output.find_route(remote, hash, None).map(|(interface, _)| interface);
         }
-        self.output.path_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
+        self.output.stream_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
     }
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {

@@ -1,5 +1,9 @@
-//! Fragments put together again: RFC 791 section 3.2 and RFC 8200 section 4.5, bounded in datagrams, bytes and time,
+//! Fragments put together again: RFC 791 section 3.2 and RFC 8200 section 4.5, bounded in packets, bytes and time,
 //! overlaps refused for both versions (RFC 5722; for IPv4 by RFC 8900's reasons).
+//!
+//! Where room is wanting, the oldest packet gives way: fragments that belong together arrive together, and what has
+//! waited longest is what nobody completes. A table that refused the newest instead would be closed for half a minute by
+//! as many single fragments as it has places. A sender has a part of the table only, and loses its own oldest beyond it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,6 +17,8 @@ use crate::{Chain, Discard, Instant, ipv4, ipv6};
 
 /// Packets that wait for fragments at most (what 4 MiB hold at a full 16 KiB each).
 const MAX_PARTIALS: usize = 256;
+/// Of these, packets of one sender.
+const MAX_OF_ONE_SOURCE: usize = 64;
 /// Fragments of one packet: 65,535 bytes in pieces of 512, which is less than any link's MTU leaves.
 const MAX_PARTS: usize = 128;
 /// How long fragments wait (Linux: ipfrag_time; RFC 8200 and RFC 1122 allow 60 s, at our memory's cost).
@@ -36,25 +42,43 @@ struct Whole {
 pub(crate) struct Reassembly {
     partials: Map<Whole, Partial>,
     timers: Wheel<Whole>,
+    /// What is held, the books' own bytes included.
     bytes: usize,
     max_bytes: usize,
+    /// Packets begun so far, which tells the older of two.
+    begun: u64,
+    /// Fragments of packets that gave way, and that nobody has been told of.
+    evicted: usize,
 }
 
 #[derive(Debug)]
 struct Partial {
     timer: TimerId,
+    number: u64,
     /// IP header up to the fragment header, of the first fragment once it is here.
     header: Vec<u8>,
     /// IPv6: the protocol behind the first fragment's header, and where in `header` it is named.
     protocol: (u8, usize),
-    payload: Vec<u8>,
-    /// Which bytes of `payload` are here: disjoint, in order.
-    parts: Vec<(usize, usize)>,
+    /// Disjoint, in order.
+    parts: Vec<Part>,
     /// Known once the last fragment is here.
     len: Option<usize>,
+    /// It was given up, and so is what still comes of it.
+    refused: bool,
     /// A part was marked: so is the whole (RFC 3168, section 5.3).
     ce: bool,
 }
+
+/// Bytes of a packet, from `start` on. No more memory than they arrived with.
+#[derive(Debug)]
+struct Part {
+    start: usize,
+    bytes: Vec<u8>,
+}
+
+/// What a packet that waits costs beside its bytes: its entry here and its timer; and what each part does.
+const PARTIAL_BYTES: usize = size_of::<(Whole, Partial)>() + 64;
+const PART_BYTES: usize = size_of::<Part>();
 
 /// What became of a fragment.
 #[derive(Debug)]
@@ -67,7 +91,8 @@ pub(crate) enum Added {
 
 impl Reassembly {
     pub fn new(key: Key, max_bytes: usize, now: Instant) -> Self {
-        Self { partials: Map::with_hasher(key), timers: Wheel::new(now), bytes: 0, max_bytes }
+        let partials = Map::with_hasher(key);
+        Self { partials, timers: Wheel::new(now), bytes: 0, max_bytes, begun: 0, evicted: 0 }
     }
 
     /// Takes a fragment. A packet that it completes comes back with the link header that the fragment has.
@@ -83,23 +108,22 @@ impl Reassembly {
             protocol: if header.source.is_ipv4() { header.protocol } else { 0 },
         };
         if !self.partials.contains_key(&key) {
-            if self.partials.len() >= MAX_PARTIALS {
-                return Added::Refused(Discard::ReassemblyFull, 0);
-            }
+            self.make_place(key.source);
             self.begin(key, now);
         }
-        let Some(partial) = self.partials.get_mut(&key) else {
-            unreachable!("a partial was just found or made");
-        };
-        let growth = range.1.saturating_sub(partial.payload.len());
-        if self.bytes + growth > self.max_bytes {
+        if !self.make_room(key, range.1 - range.0 + PART_BYTES + header.transport - header.network) {
             return self.refuse(key, Discard::ReassemblyFull);
         }
-        let before = partial.payload.len();
+        let Some(partial) = self.partials.get_mut(&key) else {
+            unreachable!("a partial was just found or made, and does not give way to itself");
+        };
+        let before = partial.held();
         let result = partial.add(range, fragment, header, packet);
-        self.bytes += partial.payload.len() - before;
+        self.bytes = self.bytes + partial.held() - before;
         match result {
-            Err(Discard::FragmentDuplicate) => Added::Refused(Discard::FragmentDuplicate, 0),
+            Err(reason @ (Discard::FragmentDuplicate | Discard::FragmentOfRefused)) => {
+                Added::Refused(reason, 0)
+            }
             Err(reason) => self.refuse(key, reason),
             Ok(false) => Added::Kept,
             Ok(true) => match self.remove(key) {
@@ -110,26 +134,75 @@ impl Reassembly {
     }
 
     fn begin(&mut self, key: Whole, now: Instant) {
+        self.begun += 1;
         let partial = Partial {
             timer: self.timers.insert(now + LIFETIME, key),
+            number: self.begun,
             header: Vec::new(),
             protocol: (0, 0),
-            payload: Vec::new(),
             parts: Vec::new(),
             len: None,
+            refused: false,
             ce: false,
         };
+        self.bytes += partial.held();
         self.partials.insert(key, partial);
     }
 
+    /// A place for one more packet of `source`.
+    fn make_place(&mut self, source: u128) {
+        let of_source = |key: &Whole| key.source == source;
+        if self.partials.len() >= MAX_OF_ONE_SOURCE
+            && self.partials.keys().filter(|key| of_source(key)).count() >= MAX_OF_ONE_SOURCE
+        {
+            self.evict_oldest(of_source);
+        }
+        if self.partials.len() >= MAX_PARTIALS {
+            self.evict_oldest(|_| true);
+        }
+    }
+
+    /// Room for `bytes` more of the packet `key`; false when all others together would not make it.
+    fn make_room(&mut self, key: Whole, bytes: usize) -> bool {
+        while self.bytes + bytes > self.max_bytes {
+            if !self.evict_oldest(|other| *other != key) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn evict_oldest(&mut self, may_go: impl Fn(&Whole) -> bool) -> bool {
+        let candidates = self.partials.iter().filter(|(key, _)| may_go(key));
+        let oldest = candidates.min_by_key(|(_, partial)| partial.number).map(|(key, _)| *key);
+        let gone = oldest.and_then(|key| self.remove(key));
+        self.evicted += gone.as_ref().map_or(0, |partial| partial.parts.len());
+        gone.is_some()
+    }
+
+    /// Fragments of packets that gave way since this was asked last.
+    pub fn take_evicted(&mut self) -> usize {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Gives a packet up. RFC 8200, section 4.5 wants the rest of it refused too, whenever it comes; IPv4's identification
+    /// is too short for that, since another packet has the same soon.
     fn refuse(&mut self, key: Whole, reason: Discard) -> Added {
-        let kept = self.remove(key).map_or(0, |partial| partial.parts.len());
+        let is_v6 = key.protocol == 0;
+        if reason != Discard::FragmentOverlap || !is_v6 {
+            let kept = self.remove(key).map_or(0, |partial| partial.parts.len());
+            return Added::Refused(reason, kept);
+        }
+        let Some(partial) = self.partials.get_mut(&key) else { return Added::Refused(reason, 0) };
+        let (before, kept) = (partial.held(), partial.parts.len());
+        (partial.parts, partial.header, partial.refused) = (Vec::new(), Vec::new(), true);
+        self.bytes = self.bytes + partial.held() - before;
         Added::Refused(reason, kept)
     }
 
     fn remove(&mut self, key: Whole) -> Option<Partial> {
         let partial = self.partials.remove(&key)?;
-        self.bytes -= partial.payload.len();
+        self.bytes -= partial.held();
         self.timers.cancel(partial.timer);
         Some(partial)
     }
@@ -164,6 +237,12 @@ fn check_range(header: &Header, fragment: &Fragment) -> Result<(usize, usize), D
 }
 
 impl Partial {
+    /// Bytes that it costs while it waits.
+    fn held(&self) -> usize {
+        let parts: usize = self.parts.iter().map(|part| PART_BYTES + part.bytes.len()).sum();
+        PARTIAL_BYTES + self.header.len() + parts
+    }
+
     /// Puts a fragment's bytes in their place; true when all are here.
     fn add(
         &mut self,
@@ -172,16 +251,19 @@ impl Partial {
         header: &Header,
         packet: &dyn Chain,
     ) -> Result<bool, Discard> {
-        let at = self.parts.partition_point(|part| part.0 < start);
-        if self.parts.get(at) == Some(&(start, end)) {
+        if self.refused {
+            return Err(Discard::FragmentOfRefused);
+        }
+        let at = self.parts.partition_point(|part| part.start < start);
+        if self.parts.get(at).is_some_and(|part| (part.start, part.end()) == (start, end)) {
             // Networks duplicate; RFC 8200 section 4.5 lets an exact duplicate go.
             return Err(Discard::FragmentDuplicate);
         }
-        let overlaps =
-            at > 0 && self.parts[at - 1].1 > start || self.parts.get(at).is_some_and(|part| part.0 < end);
+        let overlaps = at > 0 && self.parts[at - 1].end() > start
+            || self.parts.get(at).is_some_and(|part| part.start < end);
         let beyond = match self.len {
             Some(len) => end > len || !fragment.more && end != len,
-            None => !fragment.more && self.parts.last().is_some_and(|last| last.1 > end),
+            None => !fragment.more && self.parts.last().is_some_and(|last| last.end() > end),
         };
         if overlaps || beyond {
             return Err(Discard::FragmentOverlap);
@@ -196,16 +278,10 @@ impl Partial {
         if start == 0 {
             self.keep_header(fragment, header, packet.chunk(0));
         }
-        if self.payload.len() < end {
-            self.payload.resize(end, 0);
-        }
-        let mut at_byte = start;
-        for_each_slice(packet, header.transport, header.end, |slice| {
-            self.payload[at_byte..at_byte + slice.len()].copy_from_slice(slice);
-            at_byte += slice.len();
-        });
-        self.parts.insert(at, (start, end));
-        let here = self.parts.iter().map(|(start, end)| end - start).sum::<usize>();
+        let mut bytes = Vec::with_capacity(end - start);
+        for_each_slice(packet, header.transport, header.end, |slice| bytes.extend_from_slice(slice));
+        self.parts.insert(at, Part { start, bytes });
+        let here = self.parts.iter().map(|part| part.bytes.len()).sum::<usize>();
         Ok(self.len == Some(here))
     }
 
@@ -219,15 +295,21 @@ impl Partial {
     }
 
     fn join(mut self, header: &Header, packet: &dyn Chain) -> Contiguous {
+        let payload: usize = self.parts.iter().map(|part| part.bytes.len()).sum();
         self.mark();
         if header.source.is_ipv4() {
-            ipv4::set_whole(&mut self.header, self.payload.len());
+            ipv4::set_whole(&mut self.header, payload);
         } else {
             self.header[self.protocol.1] = self.protocol.0;
-            let len = self.header.len() - IPV6_BYTES + self.payload.len();
+            let len = self.header.len() - IPV6_BYTES + payload;
             set_word(&mut self.header, 4, len as u16);
         }
-        Contiguous::joined(&[&packet.chunk(0)[..header.network], &self.header, &self.payload])
+        let mut pieces: [&[u8]; MAX_PARTS + 2] = [&[]; MAX_PARTS + 2];
+        pieces[0] = &packet.chunk(0)[..header.network];
+        pieces[1] = &self.header;
+        let parts = self.parts.iter().map(|part| &part.bytes[..]);
+        pieces[2..].iter_mut().zip(parts).for_each(|(piece, part)| *piece = part);
+        Contiguous::joined(&pieces)
     }
 
     /// Before the header's checksum is made. What the sender did not offer to have marked is not.
@@ -236,6 +318,12 @@ impl Partial {
         if self.ce && self.header[1] >> shift & CE != 0 {
             self.header[1] |= CE << shift;
         }
+    }
+}
+
+impl Part {
+    fn end(&self) -> usize {
+        self.start + self.bytes.len()
     }
 }
 
@@ -376,20 +464,35 @@ mod tests {
     }
 
     #[test]
-    fn more_packets_or_bytes_than_fit_are_reassembly_full() {
-        let mut table = table();
-        for identification in 0..MAX_PARTIALS as u16 {
-            add(&mut table, &fragment(identification, 0, true, &[1; 8]));
-        }
-        assert_eq!(
-            refusal(add(&mut table, &fragment(9999, 0, true, &[1; 8]))),
-            Some((Discard::ReassemblyFull, 0))
-        );
+    fn a_packet_of_more_bytes_than_may_wait_is_reassembly_full() {
+        let mut table = Reassembly::new(Key::new(&[0; 32], 0), 1500, Instant::ZERO);
+        add(&mut table, &fragment(1, 0, true, &[1; 800]));
+        let refused = refusal(add(&mut table, &fragment(1, 800, true, &[1; 800])));
+        assert_eq!(refused, Some((Discard::ReassemblyFull, 1)));
+        assert_eq!((table.bytes, table.partials.len()), (0, 0));
+    }
 
-        let mut table = Reassembly::new(Key::new(&[0; 32], 0), 1000, Instant::ZERO);
-        let refused = refusal(add(&mut table, &fragment(1, 1000, true, &[1; 8])));
-        assert_eq!(refused, Some((Discard::ReassemblyFull, 0)));
-        assert_eq!(table.partials.len(), 0);
+    #[test]
+    fn a_senders_oldest_packet_gives_way_to_its_newest() {
+        let mut table = table();
+        for identification in 0..=MAX_OF_ONE_SOURCE as u16 {
+            assert!(matches!(add(&mut table, &fragment(identification, 0, true, &[1; 8])), Added::Kept));
+        }
+        assert_eq!((table.take_evicted(), table.take_evicted()), (1, 0));
+        assert_eq!(table.partials.len(), MAX_OF_ONE_SOURCE);
+        assert!(
+            matches!(add(&mut table, &fragment(0, 8, false, &[1; 8])), Added::Kept),
+            "of number 0 nothing is left"
+        );
+        let newest = fragment(MAX_OF_ONE_SOURCE as u16, 8, false, &[1; 8]);
+        assert!(matches!(add(&mut table, &newest), Added::Whole(_)));
+    }
+
+    #[test]
+    fn a_far_offset_holds_no_more_than_its_bytes() {
+        let mut table = table();
+        add(&mut table, &fragment(1, 65_000, true, &[1; 8]));
+        assert!(table.bytes < 512, "{} bytes", table.bytes);
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::tcp::{
 };
 use crate::udp::{Sockets, UdpError, UdpKey};
 use crate::{
-    Config, Discard, Discards, Egress, Event, Holding, Instant, InterfaceConfig, InterfaceId, Route, Share,
-    hash::Key, steer,
+    Config, Defences, Discard, Discards, Egress, Event, Holding, Instant, InterfaceConfig, InterfaceId,
+    Route, Share, hash::Key, steer,
 };
 
 /// ICMP errors sent (Linux: icmp_msgs_per_sec 1000, icmp_msgs_burst 50).
@@ -75,7 +75,7 @@ impl Stack {
             reassembly: Reassembly::new(Key::new(&config.secret, 7), reassembly_bytes, now),
             steered: VecDeque::new(),
             discards: Discards::default(),
-            error_limit: TokenBucket::new(ERRORS_PER_SECOND, ERRORS_BURST),
+            error_limit: TokenBucket::noisy(ERRORS_PER_SECOND, ERRORS_BURST, Key::new(&config.secret, 11)),
             echo_limit: TokenBucket::new(ECHOES_PER_SECOND, ECHOES_BURST),
             port_key: Key::new(&config.secret, 8),
             config,
@@ -195,6 +195,11 @@ impl Stack {
     /// neighbour, for room or for their other fragments.
     pub fn late_discards(&self) -> &Discards {
         &self.output.late
+    }
+
+    /// What was warded off without the death of a packet.
+    pub fn defences(&self) -> &Defences {
+        self.tcp.defences()
     }
 
     /// A reassembled packet that belongs to another worker.

@@ -163,7 +163,9 @@ fn a_connection_survives_its_gateways_failover() {
     arp.extend_from_slice(&interface.mac);
     arp.extend_from_slice(&[10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
     network.deliver(network::End { host: 0, interface: stack::InterfaceId(0) }, arp);
+    // Who had the address is asked, and is silent.
+    network.advance(Duration::from_millis(110));
     let bytes = pattern(100_000);
     assert!(transfer(&mut network, (0, client), server, &bytes) == bytes);
-    assert_eq!(network.hosts[1].stack.discards().of(Discard::EthernetNotOurs), 0);
+    assert_eq!(network.hosts[1].stack.discards().of(Discard::EthernetNotOurs), 2, "the two questions");
 }

@@ -127,6 +127,9 @@ impl Connection {
         self.receive.next = header.seq + 1;
         self.receive.last_acked = self.receive.next;
         self.receive.advertised = self.receive.next + self.receive.limit.min(u32::from(u16::MAX));
+        if options.mss.is_some_and(|mss| mss < MIN_MSS) {
+            self.effects.add(Effects::MSS_RAISED);
+        }
         self.send.peer_mss = options.mss.map_or(self.send.peer_mss, |mss| mss.max(MIN_MSS));
         self.send.sack_permitted = options.sack_permitted;
         self.ecn.on_syn(header.flags, header.flags.has(Flags::ACK));

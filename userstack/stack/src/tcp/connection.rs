@@ -40,6 +40,11 @@ const DEFAULT_LINK_MTU: u16 = 1500;
 pub(crate) const MIN_MSS: u16 = 88;
 /// Challenge ACKs a connection answers with in a second (RFC 5961, section 7; per connection: CVE-2016-5696).
 const CHALLENGES_A_SECOND: u8 = 10;
+/// A segment in flight is a piece of the scoreboard. A connection has one for so many bytes of its send buffer, so that
+/// the scoreboard holds a sixteenth of what the buffer does, however small the peer's MSS (CVE-2019-11478).
+const BYTES_A_PIECE: u32 = 512;
+/// But never fewer than these: small messages are segments of their own.
+const FEWEST_PIECES: u32 = 1024;
 /// Segments acknowledged at once when data begins to flow, so that the peer's slow start is not held up (Linux).
 pub(crate) const QUICK_ACKS: u8 = 16;
 
@@ -112,8 +117,14 @@ impl Effects {
     pub(crate) const ANSWER_RESET: Self = Self(1 << 8);
     /// A writer waits for buffer memory.
     pub(crate) const STARVED: Self = Self(1 << 9);
+    /// A challenge was due and not sent.
+    pub(crate) const CHALLENGE_WITHHELD: Self = Self(1 << 10);
+    /// The peer's MSS was less than is believed.
+    pub(crate) const MSS_RAISED: Self = Self(1 << 11);
+    /// As many segments are in flight as may be.
+    pub(crate) const PIECES_FULL: Self = Self(1 << 12);
     /// What few segments lead to.
-    pub(crate) const RARE: Self = Self(0b10_1110_1000);
+    pub(crate) const RARE: Self = Self(0b1_1110_1110_1000);
     /// The three that users hear of.
     pub(crate) const EVENTS: Self = Self(0b111);
 
@@ -488,6 +499,8 @@ impl Connection {
         if self.challenges.sent < CHALLENGES_A_SECOND {
             self.challenges.sent += 1;
             self.acknowledge_now();
+        } else {
+            self.effects.add(Effects::CHALLENGE_WITHHELD);
         }
     }
 
@@ -539,6 +552,11 @@ impl SendSide {
     /// Bytes written and not sent.
     pub(crate) fn unsent(&self) -> u32 {
         self.data_end().saturating_since(self.next)
+    }
+
+    /// Segments that may be in flight.
+    pub(crate) fn most_pieces(&self) -> usize {
+        (self.limit / BYTES_A_PIECE).max(FEWEST_PIECES) as usize
     }
 
     /// Numbers that the peer's window still takes.

@@ -13,7 +13,7 @@ use super::sequence::Seq;
 use super::timewait::{Answer, TimeWait};
 use super::tuple::Tuple;
 use super::{FlowKey, ListenerKey, TcpError, cookie};
-use crate::{Chain, Discard, Instant};
+use crate::{Chain, Defence, Discard, Instant};
 
 /// How long after a cookie was sent an acknowledgement may claim to be of one.
 const COOKIES_HONOURED: std::time::Duration = std::time::Duration::from_secs(128);
@@ -115,7 +115,7 @@ impl Tcp {
         match entry.judge(segment) {
             Answer::Reuse(sequence) => {
                 if self.listeners.find(entry.tuple.local(), arrival.interface).is_none() {
-                    self.acknowledge_from_time_wait(&entry, now);
+                    self.challenge_from_time_wait(slot, &entry, now);
                     return Err(Discard::TcpSynChallenged);
                 }
                 self.forget_time_wait(slot);
@@ -127,10 +127,19 @@ impl Tcp {
                 Ok(())
             }
             Answer::Acknowledge(reason) => {
-                self.acknowledge_from_time_wait(&entry, now);
+                self.challenge_from_time_wait(slot, &entry, now);
                 Err(reason)
             }
             Answer::Drop(reason) => Err(reason),
+        }
+    }
+
+    /// An answer to what may be forged, as often as a connection would give it.
+    fn challenge_from_time_wait(&mut self, slot: u32, entry: &TimeWait, now: Instant) {
+        if self.time_waits.may_challenge(slot, now) {
+            self.acknowledge_from_time_wait(entry, now);
+        } else {
+            self.defences.count(Defence::ChallengeWithheld);
         }
     }
 
@@ -269,8 +278,13 @@ impl Tcp {
             .get(key)
             .and_then(|listener| listener.cookie_at)
             .is_some_and(|at| now.since(at) <= COOKIES_HONOURED);
-        let mss = if recent { cookie::check(&self.secrets, tuple, irs, iss, now) } else { None };
-        let Some(mss) = mss else { return self.on_segment_of_no_flow(tuple, segment) };
+        if !recent {
+            return self.on_segment_of_no_flow(tuple, segment);
+        }
+        let Some(mss) = cookie::check(&self.secrets, tuple, irs, iss, now) else {
+            self.answer_reset(tuple, segment);
+            return Err(Discard::TcpCookieInvalid);
+        };
         let Some(listener) = self.listeners.get_mut(key).filter(|listener| listener.may_establish()) else {
             return Err(Discard::TcpBacklogFull);
         };
@@ -280,7 +294,10 @@ impl Tcp {
         let Some(mut connection) = self.passive(tuple, key, now) else { return Err(Discard::TcpNoFlow) };
         connection.resume(iss, irs, &remembered, segment, now);
         match self.open(connection) {
-            Some(FlowKey { slot, .. }) => self.on_connection_segment(slot, segment, now),
+            Some(FlowKey { slot, .. }) => {
+                self.defences.count(Defence::CookieTaken);
+                self.on_connection_segment(slot, segment, now)
+            }
             None => {
                 if let Some(listener) = self.listeners.get_mut(key) {
                     listener.half_open -= 1;

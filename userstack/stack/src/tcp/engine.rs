@@ -15,16 +15,18 @@ use super::boundary::{Outgoing, Path, Refused, SegmentSink};
 use super::connection::{Connection, Effects, NEVER};
 use super::ecn::NOT_ECT;
 use super::flows::{FlowTable, Target};
+use super::greed::Greed;
 use super::header::{Header, MAX_HEADER};
 use super::listener::Listeners;
 use super::memory::Pool;
 use super::output::{Progress, segment_size};
+use super::ports::PortCounters;
 use super::slab::Slab;
 use super::timewait::{TimeWait, TimeWaits};
 use super::tuple::{Secrets, Tuple};
-use super::{FlowKey, TcpEvent};
-use crate::Instant;
+use super::{FlowKey, TcpError, TcpEvent};
 use crate::wheel::Wheel;
+use crate::{Defence, Defences, Instant};
 
 /// Segments without a connection (resets, cookies, TIME-WAIT's answers) that wait for the next transmission: a flood
 /// of them is cut here.
@@ -33,6 +35,13 @@ pub(crate) const MAX_REPLIES: usize = 512;
 const WAKE_STARVED: usize = 16;
 /// How often memory is looked for while a writer waits for it.
 const STARVED_RETRY: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// What a connection did that is counted.
+const DEFENCES: [(Effects, Defence); 3] = [
+    (Effects::CHALLENGE_WITHHELD, Defence::ChallengeWithheld),
+    (Effects::MSS_RAISED, Defence::MssRaised),
+    (Effects::PIECES_FULL, Defence::PiecesFull),
+];
 
 /// Limits and secrets.
 #[derive(Clone, Debug)]
@@ -62,8 +71,10 @@ pub(crate) struct Tcp {
     replies: VecDeque<Reply>,
     events: VecDeque<TcpEvent>,
     starved: VecDeque<FlowKey>,
-    /// Ports given out, so that one destination's searches start apart (RFC 6056, section 3.3.3).
-    pub(super) ports_taken: u32,
+    pub(super) ports: PortCounters,
+    greed: Greed,
+    /// What was warded off without a packet's death.
+    pub(super) defences: Defences,
     /// The latest time that a call brought.
     now: Instant,
 }
@@ -78,8 +89,12 @@ pub(crate) struct Reply {
 
 impl Tcp {
     pub(crate) fn new(config: TcpConfig, now: Instant) -> Self {
+        let secrets = Secrets::new(&config.secret);
         Self {
-            secrets: Secrets::new(&config.secret),
+            ports: PortCounters::new(&secrets),
+            secrets,
+            defences: Defences::default(),
+            greed: Greed::default(),
             pool: Pool::new(config.memory_budget_bytes),
             config,
             flows: FlowTable::default(),
@@ -92,7 +107,6 @@ impl Tcp {
             replies: VecDeque::new(),
             events: VecDeque::new(),
             starved: VecDeque::new(),
-            ports_taken: 0,
             now,
         }
     }
@@ -113,6 +127,12 @@ impl Tcp {
             self.forget_time_wait(slot);
             work -= 1;
         }
+        while work > 0
+            && let Some(key) = self.greed.poll(&self.connections, &self.pool, now)
+        {
+            self.cut(key, now);
+            work -= 1;
+        }
         self.wake_starved();
         work == 0
     }
@@ -120,7 +140,8 @@ impl Tcp {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let rest = self.time_waits.next_timeout(self.now.as_millis());
         let starved = (!self.starved.is_empty()).then(|| self.now + STARVED_RETRY);
-        [self.wheel.next_timeout(), rest, starved].into_iter().flatten().min()
+        let greed = self.greed.next_timeout(&self.pool, self.now);
+        [self.wheel.next_timeout(), rest, starved, greed].into_iter().flatten().min()
     }
 
     /// Sends at most `budget` segments; true when more wait.
@@ -204,6 +225,11 @@ impl Tcp {
     }
 
     fn apply(&mut self, key: FlowKey, effects: Effects, now: Instant) {
+        for (effect, defence) in DEFENCES {
+            if effects.has(effect) {
+                self.defences.count(defence);
+            }
+        }
         if effects.has(Effects::STARVED) {
             self.starved.push_back(key);
         }
@@ -219,6 +245,14 @@ impl Tcp {
         if effects.has(Effects::DEAD) || effects.has(Effects::TIME_WAIT) {
             self.bury(key);
         }
+    }
+
+    /// Memory is short, and this connection holds the most for the least.
+    fn cut(&mut self, key: FlowKey, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        connection.reset(Some(TcpError::Cut), &mut self.pool);
+        self.defences.count(Defence::HolderCut);
+        self.settle(key.slot, now);
     }
 
     fn untell(&mut self, key: FlowKey, kind: Effects) -> bool {
@@ -377,6 +411,11 @@ fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
 }
 
 impl Tcp {
+    /// What was warded off without a packet's death.
+    pub(crate) fn defences(&self) -> &Defences {
+        &self.defences
+    }
+
     /// Established connections and those on their way there or from there.
     pub(crate) fn connections(&self) -> usize {
         self.connections.len()

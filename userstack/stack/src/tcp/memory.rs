@@ -19,6 +19,8 @@ const FEWEST_PARTS: usize = 8;
 const MOST_PARTS: usize = 256;
 /// This part of the budget is for smallest buffers alone.
 const RESERVED_PARTS: usize = 4;
+/// A buffer that a stream gets on with: a window that needs no scale.
+const USEFUL_BYTES: usize = 64 << 10;
 /// Scoreboards kept ready, each with the room of a window.
 const KEPT_SCOREBOARDS: usize = 1024;
 
@@ -93,6 +95,21 @@ impl Pool {
         !self.kept[0].is_empty() || self.held_bytes + (1 << SMALLEST_SHIFT) <= self.budget_bytes
     }
 
+    /// A good part is lent, to so many that who asks now gets little.
+    pub(crate) fn is_short(&self) -> bool {
+        self.lent_bytes() > self.unreserved_bytes() / 4 && self.lendable_bytes() < USEFUL_BYTES
+    }
+
+    /// It is not short, and would not be with the next few loans.
+    pub(crate) fn is_relieved(&self) -> bool {
+        let unreserved = self.unreserved_bytes();
+        self.lent_bytes() <= unreserved / 8 || self.lendable_bytes() >= 2 * USEFUL_BYTES
+    }
+
+    fn unreserved_bytes(&self) -> usize {
+        self.budget_bytes - self.budget_bytes / RESERVED_PARTS
+    }
+
     /// Bytes in buffers that connections hold.
     pub(crate) fn lent_bytes(&self) -> usize {
         self.held_bytes - self.kept_bytes
@@ -100,9 +117,8 @@ impl Pool {
 
     /// The largest buffer that is lent now.
     pub(crate) fn lendable_bytes(&self) -> usize {
-        let unreserved = self.budget_bytes - self.budget_bytes / RESERVED_PARTS;
         let parts = (2 * self.lent_buffers).clamp(FEWEST_PARTS, MOST_PARTS);
-        let part = unreserved.saturating_sub(self.lent_bytes()) / parts;
+        let part = self.unreserved_bytes().saturating_sub(self.lent_bytes()) / parts;
         let largest = part.checked_ilog2().map_or(0, |shift| 1 << shift.min(LARGEST_SHIFT));
         largest.max(1 << SMALLEST_SHIFT)
     }

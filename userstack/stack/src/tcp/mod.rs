@@ -13,11 +13,13 @@ mod demux;
 mod ecn;
 pub(crate) mod engine;
 mod flows;
+mod greed;
 mod header;
 mod listener;
 mod memory;
 mod output;
 mod pacing;
+mod ports;
 mod rack;
 mod rtt;
 mod scoreboard;
@@ -164,6 +166,8 @@ pub enum TcpError {
     TimedOut,
     /// ICMP said the destination cannot be reached, or no route is left.
     Unreachable,
+    /// Reset here: memory was short, and the peer let go of next to nothing of what it made us hold.
+    Cut,
     /// The key's connection is gone, or this side has shut down writing.
     Closed,
 }

@@ -227,6 +227,11 @@ impl Connection {
             self.send.cwnd_limited = false;
             return None;
         }
+        if self.recovery.scoreboard.len() >= self.send.most_pieces() {
+            self.effects.add(Effects::PIECES_FULL);
+            self.send.cwnd_limited = false;
+            return None;
+        }
         let pipe = self.recovery.scoreboard.pipe(self.send.flight());
         self.send.cwnd_limited = pipe > 0 && pipe + len > self.recovery.window.congestion;
         (!self.send.cwnd_limited).then(|| self.plan_new(len, Kind::New))

@@ -111,6 +111,12 @@ impl<T> Slab<T> {
         self.find(slot).map_or(0, |entry| entry.life)
     }
 
+    /// Slots that there are, vacant ones included: every entry's is below it.
+    pub(crate) fn slots(&self) -> u32 {
+        let full = self.blocks.len().saturating_sub(1) * BLOCK;
+        (full + self.blocks.last().map_or(0, Vec::len)) as u32
+    }
+
     fn push(&mut self, value: T) -> (u32, u32) {
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK));
@@ -168,6 +174,6 @@ mod tests {
         let mut slab = Slab::new();
         let keys: Vec<_> = (0..1000).map(|n| slab.insert(n)).collect();
         assert!(keys.iter().enumerate().all(|(n, (slot, life))| slab.get(*slot, *life) == Some(&n)));
-        assert_eq!(slab.len(), 1000);
+        assert_eq!((slab.len(), slab.slots()), (1000, 1000));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) const REST: Duration = Duration::from_secs(60);
 const REUSE_AFTER: Duration = Duration::from_secs(1);
 /// How far a reused connection's sequence starts beyond the old one (Linux).
 const SEQUENCE_GAP: u32 = 65_537;
+/// An entry answers what may be forged once in so long: ten times a second, as a connection does (RFC 5961, section 7).
+const CHALLENGE_EVERY_MS: u64 = 100;
 const NIL: u32 = u32::MAX;
 
 #[derive(Copy, Clone, Debug)]
@@ -29,6 +31,9 @@ pub(crate) struct TimeWait {
     pub receive_next: Seq,
     pub window: u16,
     pub timestamps_enabled: bool,
+    /// In which of [`CHALLENGE_EVERY_MS`] it last answered what may be forged; the low bits, which wrap in 25 s and then
+    /// withhold one answer more at worst.
+    challenged: u8,
     /// TS.Recent
     pub recent: u32,
     pub timestamp_offset: u32,
@@ -65,6 +70,7 @@ impl TimeWait {
             receive_next: connection.receive.next,
             window: window.min(u32::from(u16::MAX)) as u16,
             timestamps_enabled: connection.timestamps.enabled,
+            challenged: challenge_tick(now).wrapping_sub(1),
             recent: connection.timestamps.recent,
             timestamp_offset: connection.timestamps.offset,
             expires_ms: (now + REST).as_millis() as u32,
@@ -143,6 +149,12 @@ impl TimeWaits {
         self.slab.at(slot)
     }
 
+    /// Whether the entry may answer what may be forged; it has then.
+    pub(crate) fn may_challenge(&mut self, slot: u32, now: Instant) -> bool {
+        let tick = challenge_tick(now);
+        self.slab.at_mut(slot).is_some_and(|entry| std::mem::replace(&mut entry.challenged, tick) != tick)
+    }
+
     pub(crate) fn reusable(&self, slot: u32, now: Instant) -> Option<Seq> {
         self.slab.at(slot)?.reusable(now)
     }
@@ -200,4 +212,8 @@ impl TimeWaits {
             None => self.newest = older,
         }
     }
+}
+
+fn challenge_tick(now: Instant) -> u8 {
+    (now.as_millis() / CHALLENGE_EVERY_MS) as u8
 }

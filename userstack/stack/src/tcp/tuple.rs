@@ -74,6 +74,8 @@ pub(crate) struct Secrets {
     timestamp: [u64; 2],
     port: [u64; 2],
     cookie: [u64; 2],
+    port_counter: [u64; 2],
+    port_noise: [u64; 2],
 }
 
 impl Secrets {
@@ -86,7 +88,15 @@ impl Secrets {
         let pair = |purpose: u64| [derive(2 * purpose), derive(2 * purpose + 1)];
         let [a, b] = pair(0);
         let [c, d] = pair(1);
-        Self { flow: [a, b, c, d], isn: pair(2), timestamp: pair(3), port: pair(4), cookie: pair(5) }
+        Self {
+            flow: [a, b, c, d],
+            isn: pair(2),
+            timestamp: pair(3),
+            port: pair(4),
+            cookie: pair(5),
+            port_counter: pair(6),
+            port_noise: pair(7),
+        }
     }
 
     /// The flow table's hash: keyed, and a few multiplications because every segment pays for it.
@@ -109,9 +119,19 @@ impl Secrets {
         keyed(self.timestamp, tuple, 0) as u32
     }
 
-    /// RFC 6056, section 3.3.3: where the search for a source port begins. The local port must be zero.
+    /// RFC 6056, section 3.3.4: a destination's place in the port range (F). The local port must be zero.
     pub(crate) fn port_offset(&self, tuple: &Tuple) -> u32 {
         keyed(self.port, tuple, 0) as u32
+    }
+
+    /// RFC 6056, section 3.3.4: which counter a destination has (G). The local port must be zero.
+    pub(crate) fn port_counter(&self, tuple: &Tuple) -> u32 {
+        keyed(self.port_counter, tuple, 0) as u32
+    }
+
+    /// What only the secret knows of `word`.
+    pub(crate) fn port_noise(&self, word: u64) -> u32 {
+        siphash(self.port_noise, &[word]) as u32
     }
 
     pub(crate) fn cookie_hash(&self, tuple: &Tuple, extra: u64) -> u32 {

@@ -77,7 +77,7 @@ impl Tcp {
         Ok(key)
     }
 
-    /// RFC 6056, section 3.3.3: from a place that the destination and our secret choose, the next port that is free and
+    /// RFC 6056, section 3.3.4: from a place that the destination and our secret choose, the next port that is free and
     /// whose answers steer home. A port in TIME-WAIT serves again by RFC 6191; the second value is then the least
     /// sequence to start at.
     fn choose_port(
@@ -90,7 +90,7 @@ impl Tcp {
         let (first, last) = self.config.ports;
         let count = u32::from(last.checked_sub(first)?) + 1;
         let destination = Tuple::new(SocketAddr::new(local, 0), remote);
-        let start = self.secrets.port_offset(&destination).wrapping_add(self.ports_taken);
+        let start = self.ports.start(&self.secrets, &destination);
         for step in 0..count {
             let port = first + (start.wrapping_add(step) % count) as u16;
             let source = SocketAddr::new(local, port);
@@ -109,7 +109,7 @@ impl Tcp {
                 },
                 Some(Target::Connection(_)) => continue,
             };
-            self.ports_taken = self.ports_taken.wrapping_add(step + 1);
+            self.ports.advance(&self.secrets, &destination, step);
             return Some((tuple, least));
         }
         None

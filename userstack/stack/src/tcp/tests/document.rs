@@ -14,7 +14,7 @@ fn repository() -> PathBuf {
 fn lines(document: &str) -> impl Iterator<Item = (&str, &str, Vec<&str>)> {
     let rows = document.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
     let cells = rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
-    cells.filter(|cells| cells[0] != "clause").map(|cells| {
+    cells.filter(|cells| !["clause", "part"].contains(&cells[0])).map(|cells| {
         let [clause, what, shown] = cells[..] else { panic!("three columns: {cells:?}") };
         (clause, what, shown.split('`').skip(1).step_by(2).collect())
     })

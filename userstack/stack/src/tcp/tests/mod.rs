@@ -4,6 +4,7 @@ mod cost;
 mod document;
 mod engine;
 mod link;
+mod properties;
 mod script;
 mod splice;
 mod transfer;

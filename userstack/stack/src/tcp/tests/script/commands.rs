@@ -71,21 +71,24 @@ impl Runner {
         Ok(())
     }
 
-    /// `connect [port N] [host N] [as NAME]`
+    /// `connect [port N] [host N] [as NAME] [-> WHY NOT]`
     fn connect(&mut self, to: &[&str]) -> Outcome {
-        let (mut endpoint, mut name) = (Endpoint::default(), "");
+        let (mut endpoint, mut name, mut expected) = (Endpoint::default(), "", "yes");
         for pair in to.chunks(2) {
             match pair {
                 ["port", port] => endpoint.port = number(port)?,
                 ["host", host] => endpoint.host = number(host)?,
                 ["as", other] => name = other,
-                _ => return Err("connect [port N] [host N] [as NAME]".into()),
+                ["->", refused] => expected = refused,
+                _ => return Err("connect [port N] [host N] [as NAME] [-> WHY NOT]".into()),
             }
         }
         let remote = SocketAddr::new(self.peer_address(endpoint.host), endpoint.port);
         let local = self.host.address;
         let key = self.host.tcp.connect(remote, local, self.options.clone(), &mut |_, _| true, self.now);
-        let key = key.map_err(|error| format!("{error:?}"))?;
+        let told = key.as_ref().map_or_else(|error| format!("{error:?}").to_lowercase(), |_| "yes".into());
+        expect_equal("connect", told.as_str(), expected)?;
+        let Ok(key) = key else { return Ok(()) };
         let port = self.host.tcp.info(key).ok_or("gone")?.local.port();
         self.peers.entry(endpoint).or_default().local_port = Some(port);
         self.hold(name, key);

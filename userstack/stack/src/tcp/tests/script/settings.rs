@@ -20,6 +20,10 @@ impl Runner {
                 let address = address(self.family, 1).to_string();
                 self.host = Host::new(&address, self.host.wire.mtu, number(value)?);
             }
+            "ports" => {
+                let (first, last) = value.split_once("..").ok_or("FIRST..LAST")?;
+                self.host.tcp.config.ports = (number(first)?, number(last)?);
+            }
             "max_flows" => self.host.tcp.set_max_flows(number(value)?),
             "backlog" => self.options.backlog = number(value)?,
             "no_delay" => self.options.no_delay = value == "on",
