@@ -328,8 +328,8 @@ fn a_word_of_tcp_that_is_not_known_is_refused_by_its_field() {
         }))
     };
     assert!(said("bbr", "active").is_ok());
-    assert!(said("vegas", "active").unwrap_err().to_string().contains("metadata.tcp.congestion"));
-    assert!(said("bbr", "ask").unwrap_err().to_string().contains("metadata.tcp.ecn"));
+    assert!(format!("{:?}", said("vegas", "active")).contains("metadata.tcp.congestion"));
+    assert!(format!("{:?}", said("bbr", "ask")).contains("metadata.tcp.ecn"));
 }
 
 #[test]
