@@ -100,7 +100,8 @@ fn a_table_says_how_tcp_behaves_on_listeners_and_towards_clusters() {
         table.listeners.get_mut("l").unwrap().tcp = newreno;
         world.serve(table.clone());
         world.serve(table);
-        assert_eq!(world.pipes.tuned(), [bbr, newreno], "told when it opened, and where it changed");
+        let backend = TcpSettings::default();
+        assert_eq!(world.pipes.tuned(), [backend, bbr, newreno], "told when it opened, and where it changed");
     });
 }
 
