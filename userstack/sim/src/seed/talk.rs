@@ -229,6 +229,7 @@ fn listener_options(port: u16) -> TcpOptions {
         pacing: port == 1,
         ecn: Ecn::Passive,
         no_delay: port >= 2,
+        ..TcpOptions::default()
     }
 }
 
