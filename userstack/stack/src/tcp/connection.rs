@@ -631,11 +631,6 @@ impl ReceiveSide {
         if edge.saturating_since(self.advertised) >= step { edge } else { self.advertised }
     }
 
-    /// Beyond it no byte has a place, whatever the peer was told.
-    pub(crate) fn farthest_edge(&self) -> Seq {
-        self.next + self.limit.saturating_sub(self.ring.len() as u32)
-    }
-
     /// Bytes that may wait for the reader: what the path needs, less when memory is short.
     pub(crate) fn limit_now(&self) -> u32 {
         self.space.min(self.lendable.max(self.ring.capacity() as u32))
