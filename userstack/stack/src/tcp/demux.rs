@@ -192,8 +192,6 @@ impl Tcp {
         least: Option<Seq>,
         now: Instant,
     ) -> Result<(), Discard> {
-        let initial = self.secrets.initial_sequence(tuple, now);
-        let initial = least.map_or(initial, |least| least.max(initial));
         let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         if !listener.may_establish() {
             return Err(Discard::TcpBacklogFull);
@@ -203,6 +201,8 @@ impl Tcp {
             self.send_cookie(tuple, key, segment, now);
             return Err(Discard::TcpSynCookie);
         }
+        let initial = self.secrets.initial_sequence(tuple, now);
+        let initial = least.map_or(initial, |least| least.max(initial));
         listener.half_open += 1;
         let deadline = now + listener.options.connect_timeout;
         let state = State::SynReceived { deadline, active: false };
