@@ -30,65 +30,56 @@ const ANSWER_HEAD: &[u8] =
 
 /// 64 connections, each with its next request as soon as it has an answer.
 pub fn http1(requests: u64) -> Sums {
-    let mut world = World::new();
-    world.backend.core.spawn(serve_canned());
-    let answers = Progress::default();
-    for _ in 0..HTTP1_CONNECTIONS {
-        let answers = Rc::clone(&answers);
-        world.client.core.spawn(async move {
-            let stream = connect(HTTP1_PORT).await;
-            loop {
-                ask(&stream).await;
-                answers.set(answers.get() + 1);
-            }
-        });
-    }
-    count(world, &answers, requests)
+    measure(requests, serve_canned(), HTTP1_CONNECTIONS, |answers| async move {
+        let stream = connect(HTTP1_PORT).await;
+        loop {
+            ask(&stream).await;
+            answers.set(answers.get() + 1);
+        }
+    })
 }
 
 /// As [`http1`], with a new connection for each request, which the gateway closes after its answer.
 pub fn http1_connections(requests: u64) -> Sums {
-    let mut world = World::new();
-    world.backend.core.spawn(serve_canned());
-    let answers = Progress::default();
-    for _ in 0..HTTP1_CONNECTIONS {
-        let answers = Rc::clone(&answers);
-        world.client.core.spawn(async move {
-            loop {
-                ask_once(&connect(HTTP1_PORT).await).await;
-                answers.set(answers.get() + 1);
-            }
-        });
-    }
-    count(world, &answers, requests)
+    measure(requests, serve_canned(), HTTP1_CONNECTIONS, |answers| async move {
+        loop {
+            ask_once(&connect(HTTP1_PORT).await).await;
+            answers.set(answers.get() + 1);
+        }
+    })
 }
 
 /// 8 connections with 8 requests on each at any time.
 pub fn http2(requests: u64) -> Sums {
-    let mut world = World::new();
-    world.backend.core.spawn(serve_http2());
-    let answers = Progress::default();
-    for _ in 0..HTTP2_CONNECTIONS {
-        let answers = Rc::clone(&answers);
-        world.client.core.spawn(async move {
-            let stream = connect(HTTP2_PORT).await;
-            let mut http = hyper::client::conn::http2::Builder::new(Executor);
-            let handshake = http.timer(Timer).handshake(stream);
-            let (requests, connection) = handshake.await.expect("the gateway speaks HTTP/2");
-            spawn(async move { connection.await.expect("the gateway is in order") });
-            for _ in 0..HTTP2_STREAMS {
-                spawn(ask_http2(requests.clone(), Rc::clone(&answers)));
-            }
-        });
-    }
-    count(world, &answers, requests)
+    measure(requests, serve_http2(), HTTP2_CONNECTIONS, |answers| async move {
+        let stream = connect(HTTP2_PORT).await;
+        let mut http = hyper::client::conn::http2::Builder::new(Executor);
+        let handshake = http.timer(Timer).handshake(stream);
+        let (requests, connection) = handshake.await.expect("the gateway speaks HTTP/2");
+        spawn(async move { connection.await.expect("the gateway is in order") });
+        for _ in 0..HTTP2_STREAMS {
+            spawn(ask_http2(requests.clone(), Rc::clone(&answers)));
+        }
+    })
 }
 
-fn count(mut world: World, answers: &Progress, requests: u64) -> Sums {
-    world.run_until(answers, WARM_UP);
+/// What a request costs between so many of the client's `conversations`, which count their answers, and a backend.
+fn measure<C: Future<Output = ()> + 'static>(
+    requests: u64,
+    backend: impl Future<Output = ()> + 'static,
+    conversations: usize,
+    converse: impl Fn(Progress) -> C,
+) -> Sums {
+    let mut world = World::new();
+    world.backend.core.spawn(backend);
+    let answers = Progress::default();
+    for _ in 0..conversations {
+        world.client.core.spawn(converse(Rc::clone(&answers)));
+    }
+    world.run_until(&answers, WARM_UP);
     world.meter.start();
     let begun = answers.get();
-    world.run_until(answers, begun + requests);
+    world.run_until(&answers, begun + requests);
     world.meter.finish(answers.get() - begun)
 }
 

@@ -131,6 +131,7 @@ fn for_programs(status: &StatusResponse) -> Value {
             "connected": node.connected,
             "publishedVersion": node.published_version,
             "acknowledgedVersion": node.acknowledged_version,
+            "acknowledgedTables": node.acknowledged_tables,
             "rejections": rejections.collect::<Vec<_>>(),
             "report": report(node),
             "reportAgeMs": node.report_age_ms,

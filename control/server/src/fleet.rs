@@ -30,6 +30,7 @@ struct Node {
     streams: usize,
     published: u64,
     acknowledged: u64,
+    acknowledged_tables: u64,
     rejections: BTreeMap<ResourceType, (u64, String)>,
     report: Option<(Instant, NodeReport)>,
 }
@@ -64,19 +65,24 @@ impl Fleet {
         self.nodes().entry(name.to_owned()).or_default().published = version;
     }
 
-    /// Our data plane acknowledges the closing resource once it serves by the table; Envoy acknowledges types.
-    pub fn on_answer(&self, name: &str, audience: Audience, answer: &Acknowledgement) {
+    /// Our data plane acknowledges the closing resource once it serves by the table; Envoy acknowledges types. Returns
+    /// whether the node stands otherwise to its table now.
+    pub fn on_answer(&self, name: &str, audience: Audience, answer: &Acknowledgement) -> bool {
         let mut nodes = self.nodes();
-        let Some(node) = nodes.get_mut(name) else { return };
+        let Some(node) = nodes.get_mut(name) else { return false };
+        let before = node.answer();
         match &answer.outcome {
             Err(detail) => drop(node.rejections.insert(answer.kind, (answer.version, detail.clone()))),
             Ok(()) => {
                 node.rejections.remove(&answer.kind);
-                if audience != Audience::Ringway || answer.kind == ResourceType::SourceClasses {
-                    node.acknowledged = node.acknowledged.max(answer.version);
+                let closes = audience != Audience::Ringway || answer.kind == ResourceType::SourceClasses;
+                if closes && answer.version > node.acknowledged {
+                    node.acknowledged = answer.version;
+                    node.acknowledged_tables += 1;
                 }
             }
         }
+        node.answer() != before
     }
 
     /// Whether the report says something new of anybody's health.
@@ -148,6 +154,7 @@ impl Node {
             client: self.client.clone(),
             published_version: self.published,
             acknowledged_version: self.acknowledged,
+            acknowledged_tables: self.acknowledged_tables,
             rejections: rejections.collect(),
             report_json: report
                 .and_then(|(_, report)| serde_json::to_string(report).ok())
@@ -202,6 +209,18 @@ mod tests {
         assert_eq!(fleet.answers()["a"], NodeAnswer::Acknowledged);
         fleet.on_published("a", 6);
         assert_eq!(fleet.answers()["a"], NodeAnswer::Pending);
+    }
+
+    #[test]
+    fn an_answer_is_news_only_if_the_node_stands_otherwise_to_its_table() {
+        let fleet = Fleet::default();
+        fleet.on_connected("a", "ringwayd").unwrap();
+        fleet.on_published("a", 5);
+        let of = |kind, version| fleet.on_answer("a", Audience::Ringway, &answer(kind, version, Ok(())));
+        assert!(!of(ResourceType::Routes, 5), "the table is not in force yet");
+        assert!(of(ResourceType::SourceClasses, 5));
+        assert!(!of(ResourceType::SourceClasses, 5), "the same again");
+        assert_eq!(fleet.status()[0].acknowledged_tables, 1);
     }
 
     #[test]

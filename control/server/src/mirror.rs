@@ -9,26 +9,26 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::registry::{key_of, parse_stored};
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Commit, Store, StoreError};
 
 /// Table versions are taken from the store in lots, so that a restart skips some and repeats none.
 const VERSIONS_PER_LOT: u64 = 1_000;
 
-/// The stored resources, as of the last change seen.
+/// The stored resources, as of the last commit seen.
 pub struct Mirror {
     pub resources: Resources,
     revision: u64,
     changed: bool,
-    changes: Receiver<Arc<Change>>,
+    commits: Receiver<Arc<Commit>>,
     store: Arc<dyn Store>,
 }
 
 impl Mirror {
     pub async fn load(store: Arc<dyn Store>) -> Result<Mirror, StoreError> {
         // Before the list, so that nothing is missed between.
-        let changes = store.watch();
+        let commits = store.watch();
         let mut mirror =
-            Mirror { resources: Resources::default(), revision: 0, changed: false, changes, store };
+            Mirror { resources: Resources::default(), revision: 0, changed: false, commits, store };
         mirror.read_all().await?;
         Ok(mirror)
     }
@@ -50,27 +50,27 @@ impl Mirror {
         std::mem::take(&mut self.changed)
     }
 
-    /// The next change, for [`Mirror::take`].
-    pub async fn changed(&mut self) -> Result<Arc<Change>, RecvError> {
-        self.changes.recv().await
+    /// The next commit, for [`Mirror::take`].
+    pub async fn committed(&mut self) -> Result<Arc<Commit>, RecvError> {
+        self.commits.recv().await
     }
 
     /// Takes in what has come by now.
     pub async fn take_pending(&mut self) -> Result<(), StoreError> {
         loop {
-            match self.changes.try_recv() {
-                Ok(change) => self.take(Ok(change)).await?,
+            match self.commits.try_recv() {
+                Ok(commit) => self.take(Ok(commit)).await?,
                 Err(TryRecvError::Lagged(missed)) => self.take(Err(RecvError::Lagged(missed))).await?,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return Ok(()),
             }
         }
     }
 
-    pub async fn take(&mut self, change: Result<Arc<Change>, RecvError>) -> Result<(), StoreError> {
-        match change {
-            // One commit is several changes of one revision.
-            Ok(change) if change.revision < self.revision => Ok(()),
-            Ok(change) => self.apply(&change),
+    pub async fn take(&mut self, commit: Result<Arc<Commit>, RecvError>) -> Result<(), StoreError> {
+        match commit {
+            // What was read in whole had it already.
+            Ok(commit) if commit.revision <= self.revision => Ok(()),
+            Ok(commit) => self.take_commit(&commit),
             Err(RecvError::Lagged(missed)) => {
                 warn!(missed, "fell behind the store, reading all of it again");
                 self.read_all().await
@@ -79,12 +79,16 @@ impl Mirror {
         }
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
-        self.revision = change.revision;
+    fn take_commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        self.revision = commit.revision;
         self.changed = true;
+        commit.changes.iter().try_for_each(|change| self.take_change(commit.revision, change))
+    }
+
+    fn take_change(&mut self, revision: u64, change: &Change) -> Result<(), StoreError> {
         match &change.value {
             Some(value) => {
-                let resource: Resource = parse_stored(&change.key, change.revision, value)?;
+                let resource: Resource = parse_stored(&change.key, revision, value)?;
                 self.resources.insert(resource);
             }
             None => drop(key_of(&change.key).and_then(|key| self.resources.remove(&key))),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use model::table::Table;
 use model::{HealthView, Key, Resources, Status, compile, compile_client, conditions};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info};
 use xds::convert::{Audience, ConvertError, encode_table};
 use xds::snapshot::Snapshot;
@@ -17,8 +17,9 @@ use crate::grpc_view;
 use crate::mirror::{Mirror, Versions};
 use crate::store::{Store, StoreError};
 
-/// Changes that come together are published together.
-const DEBOUNCE: Duration = Duration::from_millis(10);
+/// The longest rest after a pass. A rest is as long as the pass was: the publisher never takes more than half of a core,
+/// and the more there is to compile, the more changes go into one publication. A change that comes later goes out at once.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// Health results that grow old are noticed by the next look.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Different (node, client kind) that are compiled for.
@@ -125,26 +126,32 @@ impl Publisher {
         let mut versions = Versions::new(store);
         let mut health = HealthView::default();
         loop {
+            let version = versions.peek().await?;
+            let begun = Instant::now();
             let found = self.fleet.health();
             let stale = mirror.take_changed() || found != health;
             health = found;
-            let version = versions.peek().await?;
             if self.publish(&mirror.resources, &health, stale, version) {
                 versions.use_up();
             }
             self.judge(&mirror.resources);
-            let next = timeout(LONGEST_PAUSE, async {
-                tokio::select! {
-                    change = mirror.changed() => Some(change),
-                    () = self.wake.notified() => None,
-                }
-            });
-            if let Ok(Some(change)) = next.await {
-                mirror.take(change).await?;
-            }
-            sleep(DEBOUNCE).await;
-            mirror.take_pending().await?;
+            sleep(begun.elapsed().min(LONGEST_REST)).await;
+            self.wait_for_news(&mut mirror).await?;
         }
+    }
+
+    /// Until there is a reason for another pass; takes in all that was committed by then.
+    async fn wait_for_news(&self, mirror: &mut Mirror) -> Result<(), StoreError> {
+        let next = timeout(LONGEST_PAUSE, async {
+            tokio::select! {
+                commit = mirror.committed() => Some(commit),
+                () = self.wake.notified() => None,
+            }
+        });
+        if let Ok(Some(commit)) = next.await {
+            mirror.take(commit).await?;
+        }
+        mirror.take_pending().await
     }
 
     /// Compiles the views that are stale or new; those whose table changed get `version`, the same for all in one

@@ -19,7 +19,8 @@ pub const MAX_OBJECTS: usize = 10_000;
 pub struct Registry {
     store: Arc<dyn Store>,
     prefixes: ServicePrefixes,
-    writer: Mutex<()>,
+    /// Held by the thread that plans and commits, which goes on when the caller has left.
+    writer: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -63,40 +64,24 @@ pub enum RegistryError {
     #[error("{0} does not exist")]
     NotFound(Key),
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
 }
 
 impl Registry {
     pub fn new(store: Arc<dyn Store>, prefixes: ServicePrefixes) -> Registry {
-        Registry { store, prefixes, writer: Mutex::new(()) }
+        Registry { store, prefixes, writer: Arc::default() }
     }
 
     /// All objects or none. A dry run answers the same and stores nothing.
     pub async fn apply(&self, objects: Vec<String>, dry_run: bool) -> Result<Vec<Applied>, RegistryError> {
         let resources = read(objects)?;
-        let _writer = self.writer.lock().await;
-        let stored = self.list_stored("").await?;
-        let mut plan = Plan::new(&stored, self.prefixes);
-        let mut applied = Vec::with_capacity(resources.len());
-        for (index, resource) in resources.into_iter().enumerate() {
-            applied.push(plan.add(index, resource)?);
-        }
-        let writes = plan.writes;
-        if dry_run || writes.is_empty() {
-            return Ok(applied);
-        }
-        let revision = self.commit(writes).await?;
-        for applied in applied.iter_mut().filter(|applied| applied.action != Action::Unchanged) {
-            applied.resource.metadata.resource_version = revision.to_string();
-        }
-        Ok(applied)
+        let prefixes = self.prefixes;
+        self.write(move |store| apply(store, prefixes, resources, dry_run)).await
     }
 
     pub async fn find(&self, key: &Key) -> Result<Resource, RegistryError> {
-        let store = self.store.clone();
-        let path = path(key);
-        let entry = blocking(move || store.get(&path)).await?;
-        from_entry(&entry.ok_or_else(|| RegistryError::NotFound(key.clone()))?)
+        let key = key.clone();
+        blocking(self.store.clone(), move |store| from_entry(&find(store, &key)?)).await
     }
 
     /// Of one kind or all, of one namespace or all; and the revision that they are of.
@@ -106,7 +91,7 @@ impl Registry {
         namespace: Option<&str>,
     ) -> Result<(u64, Vec<Resource>), RegistryError> {
         let prefix = kind.map_or(String::new(), |kind| format!("{}/", kind.name()));
-        let listing = self.list_stored(&prefix).await?;
+        let listing = blocking(self.store.clone(), move |store| Ok(store.list(&prefix)?)).await?;
         let mut resources = Vec::with_capacity(listing.entries.len());
         for entry in &listing.entries {
             let resource = from_entry(entry)?;
@@ -119,34 +104,59 @@ impl Registry {
     }
 
     pub async fn delete(&self, key: &Key) -> Result<(), RegistryError> {
-        let _writer = self.writer.lock().await;
-        let store = self.store.clone();
-        let path = path(key);
-        let found = blocking({
-            let path = path.clone();
-            move || store.get(&path)
-        });
-        let entry = found.await?.ok_or_else(|| RegistryError::NotFound(key.clone()))?;
-        self.commit(vec![Write { key: path, expect: Expect::Revision(entry.revision), value: None }]).await?;
-        Ok(())
+        let key = key.clone();
+        self.write(move |store| {
+            let Entry { key, revision, .. } = find(store, &key)?;
+            store.commit(&[Write { key, expect: Expect::Revision(revision), value: None }])?;
+            Ok(())
+        })
+        .await
     }
 
-    async fn list_stored(&self, prefix: &str) -> Result<Listing, RegistryError> {
-        let store = self.store.clone();
-        let prefix = prefix.to_owned();
-        blocking(move || store.list(&prefix)).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<u64, RegistryError> {
-        let store = self.store.clone();
-        blocking(move || store.commit(&writes)).await
+    /// Reads, plans and commits in one visit to a blocking thread, while nobody else does.
+    async fn write<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&dyn Store) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let turn = self.writer.clone().lock_owned().await;
+        blocking(self.store.clone(), move |store| {
+            let _turn = turn;
+            act(store)
+        })
+        .await
     }
 }
 
 async fn blocking<T: Send + 'static>(
-    act: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    store: Arc<dyn Store>,
+    act: impl FnOnce(&dyn Store) -> Result<T, RegistryError> + Send + 'static,
 ) -> Result<T, RegistryError> {
-    spawn_blocking(act).await.expect("a store does not panic").map_err(RegistryError::Store)
+    spawn_blocking(move || act(&*store)).await.expect("a store does not panic")
+}
+
+fn apply(
+    store: &dyn Store,
+    prefixes: ServicePrefixes,
+    resources: Vec<Resource>,
+    dry_run: bool,
+) -> Result<Vec<Applied>, RegistryError> {
+    let mut plan = Plan::new(&store.list("")?, prefixes);
+    let mut applied = Vec::with_capacity(resources.len());
+    for (index, resource) in resources.into_iter().enumerate() {
+        applied.push(plan.add(index, resource)?);
+    }
+    if dry_run || plan.writes.is_empty() {
+        return Ok(applied);
+    }
+    let revision = store.commit(&plan.writes)?;
+    for applied in applied.iter_mut().filter(|applied| applied.action != Action::Unchanged) {
+        applied.resource.metadata.resource_version = revision.to_string();
+    }
+    Ok(applied)
+}
+
+fn find(store: &dyn Store, key: &Key) -> Result<Entry, RegistryError> {
+    store.get(&path(key))?.ok_or_else(|| RegistryError::NotFound(key.clone()))
 }
 
 /// Where a resource is in the store.

@@ -25,8 +25,11 @@ pub enum ConnectError {
     Unreachable { address: String, cause: String },
 }
 
+/// Speaks to a control plane as its operators do.
+pub type Client = ControlClient<Channel>;
+
 /// Connects to the control plane at `address`.
-pub async fn connect(address: &str) -> Result<ControlClient<Channel>, ConnectError> {
+pub async fn connect(address: &str) -> Result<Client, ConnectError> {
     let endpoint = endpoint::parse(address)?;
     let channel = endpoint.connect().await.map_err(|error| ConnectError::Unreachable {
         address: address.to_owned(),

@@ -17,7 +17,7 @@ use worker::{Command, Sender, Worker};
 use crate::attach::{Attachment, QueueStatus};
 use crate::config::NodeConfig;
 use crate::report::{self, WorkerReport};
-use crate::saved;
+use crate::saved::Saver;
 use crate::sessions::{self, SessionStatus, Totals};
 
 /// A worker that has not answered for this long is stuck, and status says so.
@@ -40,6 +40,7 @@ pub struct Node {
     queues: Vec<QueueStatus>,
     attachments: RefCell<Vec<Attachment>>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
+    pub saver: Saver,
     /// By listener and cluster: what datagram sessions carried that have ended.
     ended_sessions: RefCell<BTreeMap<(String, String), Totals>>,
     health: RefCell<Health>,
@@ -58,6 +59,7 @@ impl Node {
         attachments: Vec<Attachment>,
     ) -> Self {
         Self {
+            saver: Saver::new(config.state.clone()),
             config,
             workers,
             queues,
@@ -72,7 +74,7 @@ impl Node {
     }
 
     /// Publishes a table: compiled here, swapped in on every worker between two turns; the old ones come back here
-    /// and are freed here. Returns when every worker serves it.
+    /// and are freed here. Returns when every worker serves it; it is saved soon after.
     pub async fn publish(&self, table: Table) -> Result<(), String> {
         let _alone = self.tables.lock().await;
         let version = table.version;
@@ -87,9 +89,7 @@ impl Node {
             })
             .await?;
         drop(old);
-        if let Err(error) = saved::save(&self.config.state, snapshot.table()) {
-            tracing::error!(%error, state = %self.config.state.display(), "the table could not be saved: a restart without a control plane will serve an older one");
-        }
+        self.saver.put(Arc::clone(&snapshot));
         tracing::info!(version, "table in force");
         self.forget_health(snapshot.table());
         *self.snapshot.borrow_mut() = Some(snapshot);

@@ -72,10 +72,10 @@ pub fn run<A: Admission>(worker: &mut Worker<A>, mut idle: Idle, clock: Clock, s
     let mut now = clock.now();
     let mut load = Load::default();
     while !stop.load(Ordering::Relaxed) {
-        let mut polls = 0;
+        let (mut polls, mut share) = (0, Share::default());
         let busy = worker.turn(now, &mut || {
             polls += 1;
-            load.is_light() || (polls % POLLS_PER_LOOK == 0 && clock.now().since(now) > TASKS_SHARE)
+            load.is_light() || (polls % POLLS_PER_LOOK == 0 && share.is_spent(clock.now()))
         });
         let after = clock.now();
         worker.counters_mut().spend(busy, after.since(now));
@@ -88,6 +88,19 @@ pub fn run<A: Admission>(worker: &mut Worker<A>, mut idle: Idle, clock: Clock, s
             load.slept(awake.since(now));
             now = awake;
         }
+    }
+}
+
+/// How much of their share of one turn tasks have used. It begins at the first look, which comes after a few polls: what
+/// the turn took to receive is not theirs.
+#[derive(Debug, Default)]
+struct Share {
+    begun: Option<Instant>,
+}
+
+impl Share {
+    fn is_spent(&mut self, now: Instant) -> bool {
+        now.since(*self.begun.get_or_insert(now)) > TASKS_SHARE
     }
 }
 
@@ -111,5 +124,14 @@ mod tests {
             load.worked(Duration::from_micros(150));
             assert!(!load.is_light(), "three quarters are work");
         }
+    }
+
+    #[test]
+    fn tasks_have_their_whole_share_however_long_the_turn_received() {
+        let first_look = Instant::from_nanos(1_000_000);
+        let mut share = Share::default();
+        assert!(!share.is_spent(first_look));
+        assert!(!share.is_spent(first_look + TASKS_SHARE));
+        assert!(share.is_spent(first_look + TASKS_SHARE + Duration::from_nanos(1)));
     }
 }

@@ -70,6 +70,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     tokio::task::spawn_local(mirror::notices(Rc::clone(&node), Rc::clone(&plan)));
     tokio::task::spawn_local(housekeeping::run(Rc::clone(&node)));
     tokio::task::spawn_local(shares::run(Rc::clone(&node)));
+    let saving = Rc::clone(&node);
+    tokio::task::spawn_local(async move { saving.saver.run().await });
     tokio::task::spawn_local(admin::serve(listener, Rc::clone(&node)));
     start_tables(&node).await?;
     tracing::info!(node = node.config.node, admin = %node.config.admin, "serving");
@@ -79,6 +81,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
         _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
     }
     node.drain(Duration::from_secs(node.config.drain_seconds)).await;
+    node.saver.finish().await;
     stop.store(true, Ordering::Relaxed);
     node.tell_all(|_worker, _now| {});
     for thread in crew.threads {

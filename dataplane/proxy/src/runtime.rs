@@ -2,7 +2,7 @@
 //!
 //! [`Sockets`] is a worker's, on the socket crate. The tests have one of in-memory pipes on a paused clock.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
@@ -65,6 +65,19 @@ pub trait Runtime: Network {
     fn random(&self) -> u64;
     fn sleep(&self, time: Duration) -> Self::Sleep;
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+}
+
+/// Lets the tasks that are ready have their turn.
+pub(crate) async fn let_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// A connection that a listener took.

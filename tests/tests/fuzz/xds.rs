@@ -7,12 +7,11 @@ use std::sync::Arc;
 use model::table::Table;
 use model::{HealthView, Resources, ServicePrefixes, assign, compile, read_documents};
 use prost::Message;
-use proxy::Snapshot;
 use tests::fuzz::{Outcome, Target};
-use xds::ads::{AdsClient, DeltaStream, StateOfTheWorldStream};
+use xds::ads::{AdsClient, DeltaStream, ServerStream, StateOfTheWorldStream};
 use xds::convert::{Audience, encode_table};
-use xds::envoy::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest};
-use xds::snapshot::ResourceType;
+use xds::envoy::discovery::{DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
+use xds::snapshot::{ResourceType, Snapshot};
 
 use crate::records::{join, records};
 use crate::shape;
@@ -49,8 +48,14 @@ fn no_message_breaks_either_end() {
         if let [end, rest @ ..] = input {
             match end % 3 {
                 CLIENT => hear_as_client(rest, &mut seen),
-                DELTA => hear_as_delta_server(rest, &table, &mut seen),
-                _ => hear_as_server(rest, &table, &mut seen),
+                DELTA => {
+                    let snapshot = encode(&table, Audience::Ringway);
+                    hear_as_server::<DeltaStream>(rest, snapshot, &mut seen, sent_delta);
+                }
+                _ => {
+                    let snapshot = encode(&table, Audience::Grpc);
+                    hear_as_server::<StateOfTheWorldStream>(rest, snapshot, &mut seen, sent_whole);
+                }
             }
         }
         Outcome::of(&seen)
@@ -69,7 +74,7 @@ fn hear_as_client(input: &[u8], seen: &mut BTreeSet<String>) {
         if let Some(table) = client.poll_table() {
             let saved = serde_json::to_vec(&table).expect("a table can be saved");
             assert_eq!(serde_json::from_slice::<Table>(&saved).expect("it can be loaded"), table);
-            let outcome = Snapshot::compile(table).map(drop).map_err(|error| error.to_string());
+            let outcome = proxy::Snapshot::compile(table).map(drop).map_err(|error| error.to_string());
             seen.insert(shape(&format!("table {outcome:?}")));
             client.handle_applied(outcome);
         }
@@ -80,43 +85,40 @@ fn hear_as_client(input: &[u8], seen: &mut BTreeSet<String>) {
     }
 }
 
-fn hear_as_delta_server(input: &[u8], table: &Table, seen: &mut BTreeSet<String>) {
-    let mut server = DeltaStream::default();
-    server.handle_snapshot(Arc::new(encode_table(table, Audience::Ringway).expect("the example is valid")));
+/// `sent` says of a response what tells it from others.
+fn hear_as_server<S: ServerStream>(
+    input: &[u8],
+    snapshot: Snapshot,
+    seen: &mut BTreeSet<String>,
+    sent: impl Fn(S::Response) -> String,
+) where
+    S::Request: Message + Default,
+{
+    let mut server = S::default();
+    server.handle_snapshot(Arc::new(snapshot));
     for record in records(input) {
-        let Ok(request) = DeltaDiscoveryRequest::decode(record) else { continue };
-        match server.handle_request(request) {
-            Ok(answer) => {
-                seen.insert(format!("{:?}", answer.map(|answer| (answer.kind, answer.outcome.is_ok()))))
-            }
-            Err(error) => seen.insert(shape(&error.to_string())),
-        };
-        for _ in 0..MAX_ANSWERS {
-            let Some(response) = server.poll_response() else { break };
-            let counts = (response.resources.len().min(8), response.removed_resources.len().min(8));
-            seen.insert(format!("{} {counts:?}", shape(&response.type_url)));
-        }
+        let Ok(request) = S::Request::decode(record) else { continue };
+        seen.insert(match server.handle_request(request) {
+            Ok(answer) => format!("{:?}", answer.map(|answer| (answer.kind, answer.outcome.is_ok()))),
+            Err(error) => shape(&error.to_string()),
+        });
+        let responses = std::iter::from_fn(|| server.poll_response());
+        seen.extend(responses.take(MAX_ANSWERS).map(&sent));
         assert!(server.poll_response().is_none(), "a server answers without end");
     }
 }
 
-fn hear_as_server(input: &[u8], table: &Table, seen: &mut BTreeSet<String>) {
-    let mut server = StateOfTheWorldStream::default();
-    server.handle_snapshot(Arc::new(encode_table(table, Audience::Grpc).expect("the example is valid")));
-    for record in records(input) {
-        let Ok(request) = DiscoveryRequest::decode(record) else { continue };
-        match server.handle_request(request) {
-            Ok(answer) => {
-                seen.insert(format!("{:?}", answer.map(|answer| (answer.kind, answer.outcome.is_ok()))))
-            }
-            Err(error) => seen.insert(shape(&error.to_string())),
-        };
-        for _ in 0..MAX_ANSWERS {
-            let Some(response) = server.poll_response() else { break };
-            seen.insert(format!("{} {}", shape(&response.type_url), response.resources.len().min(8)));
-        }
-        assert!(server.poll_response().is_none(), "a server answers without end");
-    }
+fn sent_delta(response: DeltaDiscoveryResponse) -> String {
+    let counts = (response.resources.len().min(8), response.removed_resources.len().min(8));
+    format!("{} {counts:?}", shape(&response.type_url))
+}
+
+fn sent_whole(response: DiscoveryResponse) -> String {
+    format!("{} {}", shape(&response.type_url), response.resources.len().min(8))
+}
+
+fn encode(table: &Table, audience: Audience) -> Snapshot {
+    encode_table(table, audience).expect("the example is valid")
 }
 
 /// The demo's table for its node.
@@ -138,7 +140,7 @@ fn demo() -> Table {
 fn conversation(table: &Table) -> Vec<Vec<u8>> {
     let mut client = AdsClient::new(xds::node::identity(NODE));
     let mut server = DeltaStream::default();
-    server.handle_snapshot(Arc::new(encode_table(table, Audience::Ringway).unwrap()));
+    server.handle_snapshot(Arc::new(encode(table, Audience::Ringway)));
     client.handle_connected();
     let (mut requests, mut responses) = (Vec::new(), Vec::new());
     for _ in 0..MAX_ANSWERS {

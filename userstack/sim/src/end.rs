@@ -60,6 +60,13 @@ impl LinkEnd {
         self.transmit_one(packet_of(&[bytes]))
     }
 
+    /// The node is switched off: what lies in its rings is lost.
+    pub(crate) fn clear(&self) {
+        let mut rings = self.0.borrow_mut();
+        rings.arrived.clear();
+        rings.sent.clear();
+    }
+
     /// What a node sent, for the wire.
     pub(crate) fn take_sent(&self) -> Option<Packet> {
         self.0.borrow_mut().sent.pop_front()

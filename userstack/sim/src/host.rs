@@ -1,13 +1,14 @@
-//! A simulated host: one core's stack and tasks, with link ends for interfaces.
+//! A simulated host: one core's stack and tasks, with link ends for interfaces, and a clock of its own.
 
 use nic::Packet;
 use socket::{Core, TaskId};
 use stack::{
-    Admission, Config, FirstDatagram, Forward, Instant, InterfaceConfig, InterfaceId, Route, Stack, Verdict,
+    Admission, Config, Discards, FirstDatagram, Forward, Instant, InterfaceConfig, InterfaceId, Route, Stack,
+    Verdict,
 };
 
 use crate::packet::{Ends, PacketChain};
-use crate::{LinkEnd, Node};
+use crate::{Clock, LinkEnd, Node};
 
 /// Packets that an interface gives to one turn, and that a turn sends (DESIGN, the turn's budgets).
 const BURST_PACKETS: usize = 64;
@@ -26,11 +27,18 @@ pub struct HostCounters {
 #[derive(Debug)]
 pub struct Host {
     core: Core,
+    config: Config,
+    clock: Clock,
     ends: Vec<(InterfaceId, LinkEnd)>,
+    interfaces: Vec<InterfaceConfig>,
+    routes: Vec<Route>,
     admission: DebugAdmission,
     counters: HostCounters,
+    /// Of the lives before the last restart: at their verdict, and later.
+    past_discards: [Discards; 2],
     /// The last turn left work for the next.
     busy: bool,
+    /// By its own clock.
     now: Instant,
 }
 
@@ -38,10 +46,15 @@ impl Host {
     /// A host without interfaces. `config.secret` and `seed` decide all that it chooses.
     pub fn new(config: Config, seed: u64) -> Self {
         Self {
-            core: Core::new(Stack::new(config, Instant::ZERO), seed),
+            core: Core::new(Stack::new(config.clone(), Instant::ZERO), seed),
+            config,
+            clock: Clock::default(),
             ends: Vec::new(),
+            interfaces: Vec::new(),
+            routes: Vec::new(),
             admission: DebugAdmission(Box::new(Deliver)),
             counters: HostCounters::default(),
+            past_discards: Default::default(),
             busy: false,
             now: Instant::ZERO,
         }
@@ -50,12 +63,46 @@ impl Host {
     /// Gives it an interface on a link.
     pub fn attach(&mut self, interface: InterfaceConfig, end: LinkEnd) {
         self.ends.push((interface.id, end));
+        self.interfaces.push(interface.clone());
         let now = self.now;
         self.core.stack().set_interface(interface, now);
     }
 
     pub fn set_routes(&mut self, routes: &[Route]) {
+        self.routes = routes.to_vec();
         self.core.stack().set_routes(routes);
+    }
+
+    /// Gives it a clock of its own, from the network's time `now` on. It restarts for that: no clock jumps under a stack.
+    pub fn set_clock(&mut self, clock: Clock, now: Instant) {
+        self.clock = clock;
+        let seed = self.enter(socket::random);
+        self.restart(self.config.secret, seed, now);
+    }
+
+    /// The machine is switched off and on again at the network's time `now`: tasks, connections, neighbours and what lay
+    /// in its rings are gone; interfaces and routes are as they were.
+    pub fn restart(&mut self, secret: [u8; 32], seed: u64, now: Instant) {
+        self.past_discards = [self.discards(), self.late_discards()];
+        self.now = self.clock.local(now);
+        self.config.secret = secret;
+        self.core = Core::new(Stack::new(self.config.clone(), self.now), seed);
+        self.ends.iter().for_each(|(_, end)| end.clear());
+        for interface in &self.interfaces {
+            self.core.stack().set_interface(interface.clone(), self.now);
+        }
+        self.core.stack().set_routes(&self.routes);
+        self.busy = false;
+    }
+
+    /// Packets that died at their verdict, by reason, in all its lives.
+    pub fn discards(&mut self) -> Discards {
+        sum(&self.past_discards[0], self.core.stack().discards())
+    }
+
+    /// Packets that died later, by reason, in all its lives.
+    pub fn late_discards(&mut self) -> Discards {
+        sum(&self.past_discards[1], self.core.stack().late_discards())
     }
 
     /// Who judges datagram sessions; without one, all go to bound sockets.
@@ -66,6 +113,13 @@ impl Host {
     /// Starts a task. It first runs in the host's next turn.
     pub fn spawn(&mut self, future: impl Future<Output = ()> + 'static) -> TaskId {
         self.core.spawn(future)
+    }
+
+    /// Polls tasks that are ready, ahead of the next turn: who listens does so before the first packet.
+    pub fn run_tasks(&mut self) {
+        self.core.run_tasks(self.now, &mut || false);
+        // What they want to send leaves in that turn.
+        self.busy = true;
     }
 
     /// Runs `f` where sockets work.
@@ -102,6 +156,14 @@ impl Host {
     }
 }
 
+fn sum(one: &Discards, other: &Discards) -> Discards {
+    let mut sum = one.clone();
+    for (discard, packets) in other.iter() {
+        sum.count_many(discard, usize::try_from(packets).unwrap_or(usize::MAX));
+    }
+    sum
+}
+
 /// A full ring loses the packet, as a card's does.
 fn forward(ends: &[(InterfaceId, LinkEnd)], to: InterfaceId, packet: Packet) {
     if let Some((_, end)) = ends.iter().find(|(id, _)| *id == to) {
@@ -111,6 +173,7 @@ fn forward(ends: &[(InterfaceId, LinkEnd)], to: InterfaceId, packet: Packet) {
 
 impl Node for Host {
     fn turn(&mut self, now: Instant) {
+        let now = self.clock.local(now);
         self.now = now;
         self.receive(now);
         let more_tasks = self.core.run_tasks(now, &mut || false);
@@ -121,9 +184,9 @@ impl Node for Host {
 
     fn next_deadline(&self) -> Option<Instant> {
         if self.busy || self.core.has_ready() || self.ends.iter().any(|(_, end)| end.has_arrived()) {
-            return Some(self.now);
+            return Some(Instant::ZERO);
         }
-        self.core.poll_timeout()
+        self.core.poll_timeout().map(|deadline| self.clock.network(deadline))
     }
 }
 

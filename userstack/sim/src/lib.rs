@@ -43,22 +43,27 @@
 //! is not fixed.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod end;
 mod fault;
+pub mod grid;
 mod host;
+mod line;
 mod link;
 mod network;
 mod packet;
 mod pair;
 mod random;
 mod router;
+pub mod seed;
 mod trace;
 mod wire;
 
+pub use clock::Clock;
 pub use end::LinkEnd;
-pub use fault::LinkFaults;
+pub use fault::{Bursts, LinkFaults};
 pub use host::{Host, HostCounters};
-pub use link::LinkConfig;
+pub use link::{LinkConfig, Way};
 pub use network::{Network, Node, NodeNumber};
 pub use pair::{Address, HostPair, PairConfig};
 pub use random::Random;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   take ──▶ queue (bytes, tail drop) ──▶ serialised at the bandwidth ──▶ delay (+ reorder) ──▶ arrive
-//!               │ QueueFull                    │ Lost, Corrupted, Duplicated
+//!               │ QueueFull, Dark              │ Lost.., Corrupted, Duplicated
 //! ```
 
 use std::collections::BTreeMap;
@@ -11,14 +11,17 @@ use std::time::Duration;
 use nic::Packet;
 use stack::Instant;
 
-use crate::LinkFaults;
 use crate::Random;
 use crate::end::LinkEnd;
+use crate::fault::{Bursts, LinkFaults};
 use crate::trace::{Fate, Passage, Trace};
 use crate::wire;
 
 /// Shortest time on a wire: cause and effect never fall on one instant.
 const MIN_DELAY: Duration = Duration::from_nanos(100);
+
+/// A burst of losses does not outlast such a silence.
+const LONGEST_GAP_IN_BURST: Duration = Duration::from_millis(200);
 
 /// What both directions of a link are like.
 #[derive(Clone, Debug)]
@@ -43,6 +46,14 @@ impl Default for LinkConfig {
             faults: LinkFaults::NONE,
         }
     }
+}
+
+/// Which of a link's two directions.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From its first end to its second.
+    Forth,
+    Back,
 }
 
 /// Two ends and what lies between them.
@@ -74,6 +85,11 @@ impl Link {
         for pipe in &mut self.pipes {
             pipe.config = config.clone();
         }
+    }
+
+    /// Nothing gets through that way until then.
+    pub(crate) fn darken(&mut self, way: Way, until: Instant) {
+        self.pipes[way as usize].dark_until = until;
     }
 
     /// Puts what the nodes sent on the wire.
@@ -108,6 +124,12 @@ struct Pipe {
     random: Random,
     /// When the wire has sent all that was taken.
     busy_until: Instant,
+    dark_until: Instant,
+    in_burst: bool,
+    /// The last packet that bursts were asked about.
+    last_at: Instant,
+    /// Packets since one was lost by count.
+    counted: u32,
     /// By arrival, then by the order of sending.
     under_way: BTreeMap<(Instant, u64), Packet>,
     taken: u64,
@@ -116,7 +138,17 @@ struct Pipe {
 impl Pipe {
     fn new(config: LinkConfig, random: Random) -> Self {
         assert!(config.bits_per_second > 0, "a link without bandwidth never carries a packet");
-        Self { config, random, busy_until: Instant::ZERO, under_way: BTreeMap::new(), taken: 0 }
+        Self {
+            config,
+            random,
+            busy_until: Instant::ZERO,
+            dark_until: Instant::ZERO,
+            in_burst: false,
+            last_at: Instant::ZERO,
+            counted: 0,
+            under_way: BTreeMap::new(),
+            taken: 0,
+        }
     }
 
     fn take(&mut self, mut packet: Packet, passage: Passage, trace: &mut Trace) {
@@ -124,7 +156,7 @@ impl Pipe {
         let mut fate = self.judge(len, passage.at);
         if fate == Fate::Carried {
             self.busy_until = self.busy_until.max(passage.at) + self.serialised(len);
-            fate = self.misfortune(&mut packet);
+            fate = self.misfortune(&mut packet, passage.at);
         }
         trace.note(&passage, fate, &packet);
         if fate.arrives() {
@@ -137,16 +169,25 @@ impl Pipe {
         if len > usize::from(self.config.mtu) + wire::MAX_ETHERNET_BYTES {
             return Fate::TooLong;
         }
+        if now < self.dark_until {
+            return Fate::Dark;
+        }
         let waiting =
             self.busy_until.since(now).as_nanos() * u128::from(self.config.bits_per_second) / 8_000_000_000;
         if waiting + len as u128 > self.config.queue_bytes as u128 { Fate::QueueFull } else { Fate::Carried }
     }
 
     /// What the seed has in store for a packet on the wire. One fault a packet.
-    fn misfortune(&mut self, packet: &mut Packet) -> Fate {
+    fn misfortune(&mut self, packet: &mut Packet, now: Instant) -> Fate {
         let faults = self.config.faults;
         if self.random.chance(faults.loss_ppm) {
             return Fate::Lost;
+        }
+        if faults.bursts.is_some_and(|bursts| self.is_lost_in(bursts, now)) {
+            return Fate::LostInBurst;
+        }
+        if self.is_counted_out(faults.lose_every) {
+            return Fate::LostByCount;
         }
         if self.random.chance(faults.duplicate_ppm) {
             return Fate::Duplicated;
@@ -154,10 +195,34 @@ impl Pipe {
         if self.random.chance(faults.corrupt_ppm) && self.flip_bit(packet) {
             return Fate::Corrupted;
         }
+        if self.random.chance(faults.mark_ppm)
+            && packet.frame_mut(0).is_some_and(|frame| wire::mark_congestion(frame.bytes_mut()))
+        {
+            return Fate::Marked;
+        }
         if self.random.chance(faults.reorder_ppm) {
             return Fate::Late;
         }
         Fate::Carried
+    }
+
+    /// One step of the channel, and the packet's chance in the state that it is then in. A burst is over when nothing was
+    /// sent for a while: it is trouble of the channel and not of the packets.
+    fn is_lost_in(&mut self, bursts: Bursts, now: Instant) -> bool {
+        self.in_burst &= now.since(self.last_at) < LONGEST_GAP_IN_BURST;
+        self.last_at = now;
+        let turns = if self.in_burst { bursts.end_ppm } else { bursts.begin_ppm };
+        self.in_burst ^= self.random.chance(turns);
+        self.in_burst && self.random.chance(bursts.loss_ppm)
+    }
+
+    fn is_counted_out(&mut self, every: u32) -> bool {
+        self.counted += 1;
+        let out = every > 0 && self.counted >= every;
+        if out {
+            self.counted = 0;
+        }
+        out
     }
 
     fn flip_bit(&mut self, packet: &mut Packet) -> bool {
@@ -280,6 +345,30 @@ mod tests {
         let (times, trace) = arrivals(faulty(LinkFaults { loss_ppm: 100_000, ..LinkFaults::NONE }), 500);
         assert_eq!(times.len() as u64 + trace.count(Fate::Lost), 500);
         assert!((25..=75).contains(&trace.count(Fate::Lost)), "{} of 500", trace.count(Fate::Lost));
+    }
+
+    #[test]
+    fn bursts_lose_neighbours_and_a_count_loses_every_so_manyth() {
+        let bursts = Bursts { begin_ppm: 20_000, end_ppm: 200_000, loss_ppm: 1_000_000 };
+        let (times, trace) = arrivals(faulty(LinkFaults { bursts: Some(bursts), ..LinkFaults::NONE }), 500);
+        assert_eq!(times.len() as u64 + trace.count(Fate::LostInBurst), 500);
+        assert!((10..=150).contains(&trace.count(Fate::LostInBurst)), "{}", trace.count(Fate::LostInBurst));
+        let (times, trace) = arrivals(faulty(LinkFaults { lose_every: 10, ..LinkFaults::NONE }), 500);
+        assert_eq!((times.len(), trace.count(Fate::LostByCount)), (450, 50));
+    }
+
+    #[test]
+    fn a_dark_direction_loses_all_until_its_time_is_over() {
+        let mut trace = Trace::new();
+        let mut link = Link::new("test", 0, LinkConfig::default(), 1);
+        let (left, right) = link.ends();
+        link.darken(Way::Forth, Instant::ZERO + Duration::from_millis(1));
+        for millis in 0..2 {
+            left.send(&ipv4_packet()).expect("the ring is empty");
+            right.send(&ipv4_packet()).expect("the ring is empty");
+            link.take(0, Instant::ZERO + Duration::from_millis(millis), &mut trace);
+        }
+        assert_eq!((trace.count(Fate::Dark), trace.count(Fate::Carried)), (1, 3));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stack::Instant;
 
-use crate::link::Link;
+use crate::link::{Link, Way};
 use crate::{LinkConfig, LinkEnd, Trace};
 
 /// A turn costs its node this much virtual time: a node that is always busy still lets the clock go on.
@@ -87,6 +87,16 @@ impl Network {
         link.expect("a test names a link that it made").set_config(config);
     }
 
+    /// Nothing gets through a link that way for `duration`; the other way goes on.
+    ///
+    /// # Panics
+    /// When there is no such link.
+    pub fn darken(&mut self, name: &str, way: Way, duration: Duration) {
+        let until = self.now + duration;
+        let link = self.links.iter_mut().find(|link| link.name == name);
+        link.expect("a test names a link that it made").darken(way, until);
+    }
+
     /// Nodes take their turns in the order in which they were added.
     pub fn add(&mut self, node: impl Node + 'static) -> NodeNumber {
         self.nodes.push(Seat { node: Box::new(node), free_at: Instant::ZERO });
@@ -114,6 +124,12 @@ impl Network {
     pub fn write_pcapng(&self, to: &mut dyn io::Write) -> io::Result<()> {
         let names: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
         self.trace.write_pcapng(&names, to)
+    }
+
+    /// The packets that the trace kept, a line each.
+    pub fn trace_text(&self) -> String {
+        let names: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
+        self.trace.text(&names)
     }
 
     /// Lets time go on until `condition` holds, at most for `limit`. Whether it held.

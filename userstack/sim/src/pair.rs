@@ -48,11 +48,11 @@ pub struct PairConfig {
 
 const INTERFACE: InterfaceId = InterfaceId(0);
 /// Subnets behind the router.
-const CLIENT: u8 = 1;
-const SERVER: u8 = 2;
+pub(crate) const CLIENT: u8 = 1;
+pub(crate) const SERVER: u8 = 2;
 /// Last part of an address in its subnet.
-const ROUTER_HOST: u8 = 1;
-const END_HOST: u8 = 2;
+pub(crate) const ROUTER_HOST: u8 = 1;
+pub(crate) const END_HOST: u8 = 2;
 
 impl HostPair {
     /// Both links are like `link`; the hosts have the stack's default limits.
@@ -92,7 +92,8 @@ impl HostPair {
     }
 }
 
-fn address(family: Address, subnet: u8, host: u8) -> IpAddr {
+/// An address in a subnet behind the router.
+pub(crate) fn address(family: Address, subnet: u8, host: u8) -> IpAddr {
     match family {
         Address::V4 => Ipv4Addr::new(10, subnet, 0, host).into(),
         Address::V6 => Ipv6Addr::new(0xfd00, u16::from(subnet), 0, 0, 0, 0, 0, u16::from(host)).into(),
@@ -100,11 +101,12 @@ fn address(family: Address, subnet: u8, host: u8) -> IpAddr {
 }
 
 /// Locally administered, and telling in a capture.
-fn mac(subnet: u8, host: u8) -> [u8; 6] {
+pub(crate) fn mac(subnet: u8, host: u8) -> [u8; 6] {
     [0x02, 0, 0, 0, subnet, host]
 }
 
-fn join_router(router: &Rc<RefCell<Router>>, subnet: u8, end: LinkEnd, mtu: u16) {
+/// A subnet of one host behind the router.
+pub(crate) fn join_router(router: &Rc<RefCell<Router>>, subnet: u8, end: LinkEnd, mtu: u16) {
     let mut router = router.borrow_mut();
     let addresses = Address::BOTH.map(|family| address(family, subnet, ROUTER_HOST));
     let port = router.attach(end, mac(subnet, ROUTER_HOST), &addresses, mtu);

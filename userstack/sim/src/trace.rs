@@ -10,6 +10,7 @@ use nic::Packet;
 use nic::pcapng::{Direction, PacketHead, push_interface, push_packet, push_section_header};
 use stack::Instant;
 
+use crate::line;
 use crate::wire;
 
 /// What became of a packet on a link.
@@ -22,7 +23,15 @@ pub enum Fate {
     Duplicated,
     /// Arrives with one bit flipped.
     Corrupted,
+    /// Arrives with the mark "congestion experienced".
+    Marked,
     Lost,
+    /// Lost in a burst.
+    LostInBurst,
+    /// The one of so many that is always lost.
+    LostByCount,
+    /// The direction is dark.
+    Dark,
     /// The link's queue was full.
     QueueFull,
     /// Longer than the link's MTU.
@@ -33,28 +42,37 @@ pub enum Fate {
 
 impl Fate {
     pub(crate) fn arrives(self) -> bool {
-        matches!(self, Self::Carried | Self::Late | Self::Duplicated | Self::Corrupted)
+        matches!(self, Self::Carried | Self::Late | Self::Duplicated | Self::Corrupted | Self::Marked)
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As a capture and the table of what was reached name it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Carried => "carried",
             Self::Late => "late",
             Self::Duplicated => "duplicated",
             Self::Corrupted => "corrupted",
+            Self::Marked => "marked",
             Self::Lost => "lost",
+            Self::LostInBurst => "lost in a burst",
+            Self::LostByCount => "lost by count",
+            Self::Dark => "dark",
             Self::QueueFull => "queue full",
             Self::TooLong => "too long",
             Self::RingFull => "ring full",
         }
     }
 
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Carried,
         Self::Late,
         Self::Duplicated,
         Self::Corrupted,
+        Self::Marked,
         Self::Lost,
+        Self::LostInBurst,
+        Self::LostByCount,
+        Self::Dark,
         Self::QueueFull,
         Self::TooLong,
         Self::RingFull,
@@ -89,8 +107,16 @@ pub struct Trace {
     fates: [u64; Fate::ALL.len()],
     keep_packets: usize,
     snap_bytes: u32,
-    /// pcapng blocks.
-    kept: VecDeque<Vec<u8>>,
+    kept: VecDeque<Kept>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    /// A pcapng block.
+    block: Vec<u8>,
+    link: usize,
+    /// What a person reads.
+    text: String,
 }
 
 /// FNV-1a, 64 bit (draft-eastlake-fnv): the trace is compared with itself, not defended.
@@ -147,9 +173,10 @@ impl Trace {
     }
 
     fn keep_one(&mut self, passage: &Passage, fate: Fate, packet: &Packet) {
-        let mut block = if self.kept.len() == self.keep_packets { self.kept.pop_front() } else { None }
-            .unwrap_or_default();
-        block.clear();
+        if self.kept.len() == self.keep_packets {
+            self.kept.pop_front();
+        }
+        let mut block = Vec::new();
         let head = PacketHead {
             interface: passage.interface(fate),
             nanos: passage.at.as_nanos(),
@@ -157,7 +184,12 @@ impl Trace {
             snap_bytes: self.snap_bytes,
         };
         push_packet(&mut block, head, packet);
-        self.kept.push_back(block);
+        let way = if passage.direction == 0 { '>' } else { '<' };
+        let bytes = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
+        let text = format!("{way} {:<15} {}", fate.name(), line::describe(bytes, packet.len()));
+        let at = passage.at.as_micros();
+        let text = format!("{:>5}.{:06} {{}} {text}", at / 1_000_000, at % 1_000_000);
+        self.kept.push_back(Kept { block, link: passage.link, text });
     }
 
     /// Writes what was kept as a pcapng file: one interface a link, direction and fate.
@@ -176,8 +208,14 @@ impl Trace {
             }
         }
         to.write_all(&head)?;
-        self.kept.iter().try_for_each(|block| to.write_all(block))?;
+        self.kept.iter().try_for_each(|kept| to.write_all(&kept.block))?;
         to.flush()
+    }
+
+    /// What was kept, a line a packet: when, on which link, which way, what became of it, and its headers.
+    pub(crate) fn text(&self, links: &[&str]) -> String {
+        let name = |kept: &Kept| links.get(kept.link).copied().unwrap_or("?");
+        self.kept.iter().map(|kept| kept.text.replacen("{}", name(kept), 1) + "\n").collect()
     }
 }
 

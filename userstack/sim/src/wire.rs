@@ -70,6 +70,28 @@ pub(crate) fn headers(bytes: &[u8]) -> &[u8] {
     &bytes[..end.min(bytes.len())]
 }
 
+/// Sets the mark "congestion experienced" where the packet's ends understand it (RFC 3168, section 5). False: they do not.
+pub(crate) fn mark_congestion(bytes: &mut [u8]) -> bool {
+    match ethertype(bytes) {
+        ETHERTYPE_IPV4 if bytes.len() >= ETHERNET_BYTES + IPV4_BYTES && bytes[15] & 3 != 0 => {
+            // What is wrong with the header stays wrong: the checksum follows the change alone (RFC 1624, equation 3).
+            let before = u16_at(bytes, ETHERNET_BYTES);
+            bytes[15] |= 3;
+            let after = u16_at(bytes, ETHERNET_BYTES);
+            let sum = u32::from(!u16_at(bytes, 24)) + u32::from(!before) + u32::from(after);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+            bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+            true
+        }
+        ETHERTYPE_IPV6 if bytes.len() >= ETHERNET_BYTES + IPV6_BYTES && bytes[15] & 0x30 != 0 => {
+            bytes[15] |= 0x30;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// The Internet checksum (RFC 1071) of `slices`, each of even length but the last.
 pub(crate) fn checksum(slices: &[&[u8]]) -> u16 {
     let mut sum = 0u32;

@@ -195,6 +195,8 @@ discards! {
     TcpSynChallenged = "tcp_syn_challenged",
     /// A SYN answered by a cookie, because the listener's backlog is full.
     TcpSynCookie = "tcp_syn_cookie",
+    /// Text that overtook the cookie's acknowledgement that it builds on; the peer sends that again.
+    TcpCookieAwaited = "tcp_cookie_awaited",
     /// An acknowledgement to a listener that answers with cookies, and of none of them; answered with a reset.
     TcpCookieInvalid = "tcp_cookie_invalid",
     /// A SYN or a cookie's acknowledgement while nobody accepts what waits already.
@@ -211,6 +213,10 @@ discards! {
     TcpIcmpNoFlow = "tcp_icmp_no_flow",
     /// An ICMP error that quotes a sequence number not in flight (RFC 5927).
     TcpIcmpOutOfWindow = "tcp_icmp_out_of_window",
+    /// An ICMP error with a path MTU that no path of IPv6 has (RFC 8201, 4).
+    TcpIcmpMtu = "tcp_icmp_mtu",
+    /// An ICMP error that calls too long what just arrived; believed if the segment stays lost (RFC 5927, 7.2).
+    TcpIcmpDoubted = "tcp_icmp_doubted",
 
     // ---- UDP ----
     /// Shorter than a UDP header, or its header not in the first chunk.

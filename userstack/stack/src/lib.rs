@@ -59,7 +59,8 @@ pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
 pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};
 pub use tcp::{
-    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpInfo, TcpOptions,
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpHoldings, TcpInfo,
+    TcpOptions,
 };
 pub use time::Instant;
 pub use udp::{UdpError, UdpKey};

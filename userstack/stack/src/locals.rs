@@ -108,6 +108,11 @@ impl Locals {
         self.is_ours(interface, address) || is_intercepted(interface, address)
     }
 
+    /// Whether segments may leave from `address`: ours, or taken on some interface.
+    pub fn is_source(&self, address: IpAddr) -> bool {
+        self.iter().any(|interface| self.is_taken(interface, address))
+    }
+
     /// Our address for packets that leave by `interface` towards `destination`: of its prefix, else one that others
     /// can route to, else an uplink's (a workload answers the gateway's neighbour, not its link-local address).
     pub fn source_for(&self, interface: &InterfaceConfig, destination: IpAddr) -> Option<IpAddr> {

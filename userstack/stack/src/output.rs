@@ -479,6 +479,12 @@ pub(crate) struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// An address that left us is another host's now: nothing is sent from it, until it comes back (RFC 1122, section
+    /// 3.3.4.2). Looked at when interfaces or routes have changed.
+    fn check_source(&self, local: IpAddr) -> Result<(), Refused> {
+        if self.output.locals.is_source(local) { Ok(()) } else { Err(Refused::NoRoute) }
+    }
+
     /// Whether a segment with that much text may leave the stack with the pseudo-header's sum alone.
     fn may_stay_unfinished(&self, interface: InterfaceId, text_bytes: usize) -> bool {
         text_bytes > ALWAYS_FINISHED_BYTES
@@ -491,6 +497,7 @@ impl SegmentSink for Sink<'_> {
     fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused> {
         let mut path = *path;
         if !self.output.is_current(&path) {
+            self.check_source(local)?;
             let hash = steer::address_hash(local, remote);
             path.interface = self.output.find_route(remote, hash, None).map(|(interface, _)| interface);
         }
@@ -499,7 +506,10 @@ impl SegmentSink for Sink<'_> {
 
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
         let (source, destination) = (segment.local.ip(), segment.remote.ip());
-        self.output.resolve((segment.local, segment.remote), None, path, self.now)?;
+        if !self.output.is_current(path) {
+            self.check_source(source)?;
+            self.output.resolve((segment.local, segment.remote), None, path, self.now)?;
+        }
         let id = path.interface.ok_or(Refused::NoRoute)?;
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;

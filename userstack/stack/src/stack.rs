@@ -12,8 +12,8 @@ use crate::output::{Output, Sink};
 use crate::reassembly::Reassembly;
 use crate::tcp::engine::{Tcp, TcpConfig};
 use crate::tcp::{
-    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpEvent, TcpInfo,
-    TcpOptions,
+    ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpEvent, TcpHoldings,
+    TcpInfo, TcpOptions,
 };
 use crate::udp::{Sockets, UdpError, UdpKey};
 use crate::{
@@ -334,6 +334,15 @@ impl Stack {
     /// Connections that exist now, in whatever state but TIME-WAIT.
     pub fn tcp_connections(&self) -> usize {
         self.tcp.connections()
+    }
+
+    pub fn tcp_holdings(&self) -> TcpHoldings {
+        self.tcp.holdings()
+    }
+
+    /// The state of every connection, as [`TcpInfo::state`] has it.
+    pub fn tcp_states(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.tcp.state_names()
     }
 
     pub fn tcp_info(&self, flow: FlowKey) -> Option<TcpInfo> {

@@ -169,3 +169,39 @@ fn a_connection_survives_its_gateways_failover() {
     assert!(transfer(&mut network, (0, client), server, &bytes) == bytes);
     assert_eq!(network.hosts[1].stack.discards().of(Discard::EthernetNotOurs), 2, "the two questions");
 }
+
+#[test]
+fn an_address_that_leaves_is_not_sent_from_and_serves_again_when_it_comes_back() {
+    let mut network = pair(None, 1500);
+    let (client, server) = connected(&mut network, "10.0.0.2:80");
+    let now = network.now;
+    let there = network::interface(1, 0, stack::Role::Uplink, &["10.0.0.1/24"]);
+    let elsewhere = network::interface(1, 0, stack::Role::Uplink, &["10.0.0.7/24"]);
+    network.hosts[0].stack.set_interface(elsewhere, now);
+    network.record = true;
+    assert!(network.hosts[0].stack.tcp_write(client, &[b"text"], now).is_ready());
+    network.advance(Duration::from_secs(20));
+    let from_us = |frame: &[u8]| frame[12..14] == [8, 0] && frame[26..30] == [10, 0, 0, 1];
+    assert!(!network.hosts[0].sent.iter().any(|(_, frame)| from_us(frame)), "it is another host's now");
+    network.hosts[0].stack.set_interface(there, now);
+    network.advance(Duration::from_secs(40));
+    let mut heard = Vec::new();
+    assert!(!read(&mut network, 1, server, &mut heard));
+    assert_eq!(heard, b"text");
+}
+
+#[test]
+fn a_connection_whose_address_stays_away_ends_as_unreachable() {
+    let mut network = pair(None, 1500);
+    let (client, _) = connected(&mut network, "10.0.0.2:80");
+    let now = network.now;
+    network.hosts[0].stack.remove_interface(stack::InterfaceId(0), now);
+    assert!(network.hosts[0].stack.tcp_write(client, &[b"text"], now).is_ready());
+    network.advance(Duration::from_secs(1_000));
+    let mut into = [0; 8];
+    let now = network.now;
+    assert_eq!(
+        network.hosts[0].stack.tcp_read(client, &mut into, now),
+        Poll::Ready(Err(TcpError::Unreachable))
+    );
+}

@@ -1,6 +1,5 @@
 //! ADS streams: tonic around the state machines of `xds::ads`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use model::metadata::DEFAULT_NAMESPACE;
@@ -9,14 +8,13 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
-use xds::ads::{Acknowledgement, DeltaStream, StateOfTheWorldStream, StreamError};
+use xds::ads::{DeltaStream, ServerStream, StateOfTheWorldStream};
 use xds::convert::Audience;
 use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use xds::envoy::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use xds::envoy::{core, protobuf};
-use xds::snapshot::Snapshot;
 
 use super::Shared;
 use crate::publish::{View, ViewKey};
@@ -28,40 +26,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
 pub struct Ads(pub Shared);
-
-/// What both kinds of stream have in common.
-trait Machine: Default + Send + 'static {
-    type Request: Send + 'static;
-    type Response: Send + 'static;
-    fn node(request: &Self::Request) -> Option<&core::Node>;
-    fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>);
-    fn handle_request(&mut self, request: Self::Request) -> Result<Option<Acknowledgement>, StreamError>;
-    fn poll_response(&mut self) -> Option<Self::Response>;
-}
-
-macro_rules! machine {
-    ($machine:ty, $request:ty, $response:ty) => {
-        impl Machine for $machine {
-            type Request = $request;
-            type Response = $response;
-            fn node(request: &$request) -> Option<&core::Node> {
-                request.node.as_ref()
-            }
-            fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>) {
-                self.handle_snapshot(snapshot);
-            }
-            fn handle_request(&mut self, request: $request) -> Result<Option<Acknowledgement>, StreamError> {
-                self.handle_request(request)
-            }
-            fn poll_response(&mut self) -> Option<$response> {
-                self.poll_response()
-            }
-        }
-    };
-}
-
-machine!(DeltaStream, DeltaDiscoveryRequest, DeltaDiscoveryResponse);
-machine!(StateOfTheWorldStream, DiscoveryRequest, DiscoveryResponse);
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Ads {
@@ -83,14 +47,14 @@ impl AggregatedDiscoveryService for Ads {
     }
 }
 
-fn start<M: Machine>(
+fn start<S: ServerStream<Request: Send, Response: Send> + Send + 'static>(
     shared: Shared,
-    requests: Streaming<M::Request>,
-) -> ReceiverStream<Result<M::Response, Status>> {
+    requests: Streaming<S::Request>,
+) -> ReceiverStream<Result<S::Response, Status>> {
     let (sender, receiver) = mpsc::channel(RESPONSE_QUEUE);
     tokio::spawn(async move {
         let served = tokio::select! {
-            served = serve::<M>(&shared, requests, &sender) => served,
+            served = serve::<S>(&shared, requests, &sender) => served,
             () = shared.ended() => Err(Status::unavailable("the control plane is shutting down")),
         };
         if let Err(status) = served {
@@ -102,19 +66,19 @@ fn start<M: Machine>(
 }
 
 /// One stream: its first request says who it is.
-async fn serve<M: Machine>(
+async fn serve<S: ServerStream>(
     shared: &Shared,
-    mut requests: Streaming<M::Request>,
-    sender: &mpsc::Sender<Result<M::Response, Status>>,
+    mut requests: Streaming<S::Request>,
+    sender: &mpsc::Sender<Result<S::Response, Status>>,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else { return Ok(()) };
-    let node = M::node(&first).ok_or_else(|| Status::invalid_argument("the first request names no node"))?;
+    let node = S::node(&first).ok_or_else(|| Status::invalid_argument("the first request names no node"))?;
     let client = Client::new(shared, node)?;
     let view = shared
         .publisher
         .view(client.view_key())
         .map_err(|error| Status::resource_exhausted(error.to_string()))?;
-    let mut machine = M::default();
+    let mut machine = S::default();
     client.handle(&mut machine, first)?;
     client.converse(machine, view, requests, sender).await
 }
@@ -148,12 +112,12 @@ impl<'a> Client<'a> {
         ViewKey { client: client.clone(), audience: self.audience }
     }
 
-    async fn converse<M: Machine>(
+    async fn converse<S: ServerStream>(
         &self,
-        mut machine: M,
+        mut machine: S,
         mut view: View,
-        mut requests: Streaming<M::Request>,
-        sender: &mpsc::Sender<Result<M::Response, Status>>,
+        mut requests: Streaming<S::Request>,
+        sender: &mpsc::Sender<Result<S::Response, Status>>,
     ) -> Result<(), Status> {
         let compiled = view.borrow_and_update().clone();
         if let Some(snapshot) = compiled {
@@ -182,15 +146,15 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn handle<M: Machine>(&self, machine: &mut M, request: M::Request) -> Result<(), Status> {
+    fn handle<S: ServerStream>(&self, machine: &mut S, request: S::Request) -> Result<(), Status> {
         let answer =
             machine.handle_request(request).map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let Some(answer) = answer else { return Ok(()) };
         if let Err(detail) = &answer.outcome {
             warn!(node = self.name, kind = %answer.kind, version = answer.version, detail, "refused");
         }
-        if self.audience != Audience::Grpc {
-            self.shared.fleet.on_answer(&self.name, self.audience, &answer);
+        if self.audience != Audience::Grpc && self.shared.fleet.on_answer(&self.name, self.audience, &answer)
+        {
             self.shared.publisher.on_fleet_change();
         }
         Ok(())

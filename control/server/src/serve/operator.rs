@@ -1,7 +1,6 @@
 //! The operators' API.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use model::{Key, Kind, Resource};
 use tokio::sync::mpsc;
@@ -12,7 +11,7 @@ use xds::proto::control::{self as api, watch_event::Change as Kindof};
 
 use super::Shared;
 use crate::registry::{Action, Applied, ObjectError, RegistryError, key_of, parse_stored};
-use crate::store::Change;
+use crate::store::{Change, Commit};
 
 /// Events that wait for a slow watcher before it holds up its own stream.
 const WATCH_QUEUE: usize = 64;
@@ -112,7 +111,7 @@ impl Watch {
     async fn run(&self, sender: &mpsc::Sender<Result<api::WatchEvent, Status>>) -> Result<(), Status> {
         let shared = &self.operator.0;
         // Before the list, so that nothing is missed between.
-        let mut changes = shared.store.watch();
+        let mut commits = shared.store.watch();
         let namespace = Some(self.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         let (revision, resources) = shared.registry.list(self.kind, namespace).await.map_err(to_status)?;
         for resource in resources {
@@ -123,16 +122,27 @@ impl Watch {
         send(sender, event(Kindof::Synced, None, String::new(), revision)).await?;
         loop {
             // A watcher that fell behind reads again from the start.
-            let change = changes.recv().await.map_err(|error| Status::aborted(error.to_string()))?;
-            if change.revision > revision
-                && let Some(event) = self.to_event(&change)?
-            {
-                send(sender, event).await?;
+            let commit = commits.recv().await.map_err(|error| Status::aborted(error.to_string()))?;
+            if commit.revision > revision {
+                self.send_commit(sender, &commit).await?;
             }
         }
     }
 
-    fn to_event(&self, change: &Arc<Change>) -> Result<Option<api::WatchEvent>, Status> {
+    async fn send_commit(
+        &self,
+        sender: &mpsc::Sender<Result<api::WatchEvent, Status>>,
+        commit: &Commit,
+    ) -> Result<(), Status> {
+        for change in &commit.changes {
+            if let Some(event) = self.to_event(commit.revision, change)? {
+                send(sender, event).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn to_event(&self, revision: u64, change: &Change) -> Result<Option<api::WatchEvent>, Status> {
         let Some(key) = key_of(&change.key) else { return Ok(None) };
         let wanted = self.kind.is_none_or(|kind| kind == key.kind)
             && (self.namespace.is_empty() || self.namespace == key.namespace);
@@ -140,12 +150,12 @@ impl Watch {
             return Ok(None);
         }
         let Some(value) = &change.value else {
-            return Ok(Some(event(Kindof::Deleted, Some(&key), String::new(), change.revision)));
+            return Ok(Some(event(Kindof::Deleted, Some(&key), String::new(), revision)));
         };
-        let resource = parse_stored(&change.key, change.revision, value)
+        let resource = parse_stored(&change.key, revision, value)
             .map_err(|error| Status::data_loss(error.to_string()))?;
         let json = self.operator.with_status(resource)?;
-        Ok(Some(event(Kindof::Put, Some(&key), json, change.revision)))
+        Ok(Some(event(Kindof::Put, Some(&key), json, revision)))
     }
 }
 

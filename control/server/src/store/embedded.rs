@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::broadcast;
 
-use super::{Change, Entry, Listing, Store, StoreError, WATCH_BACKLOG, Write, announce, met};
+use super::{Commit, Entry, Listing, Store, StoreError, WATCH_BACKLOG, Write, announce, met};
 
 /// Key to (revision of the last write, value).
 const OBJECTS: TableDefinition<'_, &str, (u64, &str)> = TableDefinition::new("objects");
@@ -24,7 +24,7 @@ pub struct EmbeddedStore {
     database: Database,
     /// Watchers see commits in the order of their revisions.
     writer: Mutex<()>,
-    watchers: broadcast::Sender<Arc<Change>>,
+    watchers: broadcast::Sender<Arc<Commit>>,
 }
 
 impl std::fmt::Debug for EmbeddedStore {
@@ -140,7 +140,7 @@ impl Store for EmbeddedStore {
         Ok(revision)
     }
 
-    fn watch(&self) -> broadcast::Receiver<Arc<Change>> {
+    fn watch(&self) -> broadcast::Receiver<Arc<Commit>> {
         self.watchers.subscribe()
     }
 

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast;
 
-use super::{Change, Entry, Listing, Store, StoreError, WATCH_BACKLOG, Write, announce, met};
+use super::{Commit, Entry, Listing, Store, StoreError, WATCH_BACKLOG, Write, announce, met};
 
 #[derive(Debug)]
 pub struct MemoryStore {
     content: Mutex<Content>,
-    watchers: broadcast::Sender<Arc<Change>>,
+    watchers: broadcast::Sender<Arc<Commit>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl Store for MemoryStore {
         Ok(revision)
     }
 
-    fn watch(&self) -> broadcast::Receiver<Arc<Change>> {
+    fn watch(&self) -> broadcast::Receiver<Arc<Commit>> {
         self.watchers.subscribe()
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
 
-/// Changes that a watcher may be behind; whoever is further behind is told so and lists again.
+/// Commits that a watcher may be behind; whoever is further behind is told so and lists again.
 const WATCH_BACKLOG: usize = 4_096;
 
 /// One stored value. `revision` is the one of its last write.
@@ -47,10 +47,16 @@ pub struct Write {
     pub value: Option<String>,
 }
 
-/// A change that was committed; what watchers see, in order of revisions.
+/// What was committed together; what watchers see, in order of revisions. Nobody sees a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    pub revision: u64,
+    pub changes: Vec<Change>,
+}
+
+/// What became of one key. No value: it was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    pub revision: u64,
     pub key: String,
     pub value: Option<String>,
 }
@@ -72,17 +78,15 @@ pub trait Store: Send + Sync + 'static {
     /// All writes or none; returns the revision that they all have. Durable before it returns.
     fn commit(&self, writes: &[Write]) -> Result<u64, StoreError>;
     /// Every commit from now on.
-    fn watch(&self) -> broadcast::Receiver<Arc<Change>>;
+    fn watch(&self) -> broadcast::Receiver<Arc<Commit>>;
     /// Takes `count` numbers that no one was given before, also not before a restart: returns the first.
     fn reserve(&self, count: u64) -> Result<u64, StoreError>;
 }
 
 /// Tells watchers of a commit. That nobody watches is no error.
-fn announce(watchers: &broadcast::Sender<Arc<Change>>, revision: u64, writes: &[Write]) {
-    for write in writes {
-        let change = Change { revision, key: write.key.clone(), value: write.value.clone() };
-        drop(watchers.send(Arc::new(change)));
-    }
+fn announce(watchers: &broadcast::Sender<Arc<Commit>>, revision: u64, writes: &[Write]) {
+    let changes = writes.iter().map(|write| Change { key: write.key.clone(), value: write.value.clone() });
+    drop(watchers.send(Arc::new(Commit { revision, changes: changes.collect() })));
 }
 
 fn met(expect: Expect, found: Option<u64>) -> bool {

@@ -49,18 +49,20 @@ fn a_commit_of_which_one_expectation_fails_writes_nothing() {
 }
 
 #[test]
-fn watchers_see_commits_in_order_and_only_those_that_happened() {
+fn watchers_see_whole_commits_in_order_and_only_those_that_happened() {
     each(|store| {
-        let mut changes = store.watch();
+        let mut commits = store.watch();
         store.commit(&[put("a", Expect::Absent, "1"), put("b", Expect::Absent, "1")]).unwrap();
         store.commit(&[put("a", Expect::Absent, "2")]).unwrap_err();
         store.commit(&[delete("a", 1)]).unwrap();
         let mut seen = Vec::new();
-        while let Ok(change) = changes.try_recv() {
-            seen.push((change.revision, change.key.clone(), change.value.is_some()));
+        while let Ok(commit) = commits.try_recv() {
+            let changes = commit.changes.iter().map(|change| (change.key.clone(), change.value.is_some()));
+            seen.push((commit.revision, changes.collect::<Vec<_>>()));
         }
-        let wanted = [(1, "a", true), (1, "b", true), (2, "a", false)];
-        assert_eq!(seen, wanted.map(|(revision, key, put)| (revision, key.to_owned(), put)));
+        let put = |key: &str| (key.to_owned(), true);
+        let deleted = |key: &str| (key.to_owned(), false);
+        assert_eq!(seen, [(1, vec![put("a"), put("b")]), (2, vec![deleted("a")])]);
     });
 }
 

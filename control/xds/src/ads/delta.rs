@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::stream::{
-    Acknowledgement, InFlight, MAX_NAMES, RESPONSE_BYTES, StreamError, WILDCARD, check_names, control_plane,
-    must_wait, settle,
+    Acknowledgement, InFlight, MAX_NAMES, RESPONSE_BYTES, ServerStream, StreamError, WILDCARD, check_names,
+    control_plane, must_wait, settle,
 };
+use crate::envoy::core;
 use crate::envoy::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::snapshot::{Resource, ResourceType, Snapshot};
 
@@ -47,14 +48,19 @@ enum Told {
     Absent,
 }
 
-impl DeltaStream {
-    /// What the client may see from now on. Older snapshots that it has not seen are skipped.
-    pub fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+impl ServerStream for DeltaStream {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn node(request: &DeltaDiscoveryRequest) -> Option<&core::Node> {
+        request.node.as_ref()
+    }
+
+    fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = Some(snapshot);
     }
 
-    /// A request: answer to a response, change of subscription, or both. A type that we do not serve is ignored.
-    pub fn handle_request(
+    fn handle_request(
         &mut self,
         request: DeltaDiscoveryRequest,
     ) -> Result<Option<Acknowledgement>, StreamError> {
@@ -74,8 +80,7 @@ impl DeltaStream {
         Ok(answer)
     }
 
-    /// The next response to send, if there is one now.
-    pub fn poll_response(&mut self) -> Option<DeltaDiscoveryResponse> {
+    fn poll_response(&mut self) -> Option<DeltaDiscoveryResponse> {
         let snapshot = self.snapshot.clone()?;
         let mut held = Vec::new();
         for kind in MAKE {
@@ -102,7 +107,9 @@ impl DeltaStream {
         let last = ResourceType::SourceClasses;
         self.poll(last, |subscription| subscription.news(last, &snapshot)).flatten()
     }
+}
 
+impl DeltaStream {
     /// `None`: nothing to say of this type. `Some(None)`: something, but the client owes an answer first.
     fn poll(
         &mut self,

@@ -15,4 +15,6 @@ mod tests;
 pub use client::AdsClient;
 pub use delta::DeltaStream;
 pub use state_of_the_world::StateOfTheWorldStream;
-pub use stream::{Acknowledgement, MAX_DETAIL_BYTES, MAX_NAME_BYTES, MAX_NAMES, RESPONSE_BYTES, StreamError};
+pub use stream::{
+    Acknowledgement, MAX_DETAIL_BYTES, MAX_NAME_BYTES, MAX_NAMES, RESPONSE_BYTES, ServerStream, StreamError,
+};

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::stream::{
-    Acknowledgement, InFlight, StreamError, WILDCARD, check_names, control_plane, must_wait, settle,
+    Acknowledgement, InFlight, ServerStream, StreamError, WILDCARD, check_names, control_plane, must_wait,
+    settle,
 };
+use crate::envoy::core;
 use crate::envoy::discovery::{DiscoveryRequest, DiscoveryResponse};
 use crate::snapshot::{Resource, ResourceType, Snapshot};
 
@@ -34,16 +36,19 @@ struct Subscription {
     answer_due: bool,
 }
 
-impl StateOfTheWorldStream {
-    pub fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+impl ServerStream for StateOfTheWorldStream {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn node(request: &DiscoveryRequest) -> Option<&core::Node> {
+        request.node.as_ref()
+    }
+
+    fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.snapshot = Some(snapshot);
     }
 
-    /// A request: answer to a response, change of subscription, or both. A type that we do not serve is ignored.
-    pub fn handle_request(
-        &mut self,
-        request: DiscoveryRequest,
-    ) -> Result<Option<Acknowledgement>, StreamError> {
+    fn handle_request(&mut self, request: DiscoveryRequest) -> Result<Option<Acknowledgement>, StreamError> {
         let Some(kind) = ResourceType::from_type_url(&request.type_url) else { return Ok(None) };
         check_names(kind, &request.resource_names, 0)?;
         let known = self.subscriptions.contains_key(&kind);
@@ -55,8 +60,7 @@ impl StateOfTheWorldStream {
         Ok(settle(&mut subscription.in_flight, kind, &request.response_nonce, request.error_detail))
     }
 
-    /// The next response to send, if there is one now.
-    pub fn poll_response(&mut self) -> Option<DiscoveryResponse> {
+    fn poll_response(&mut self) -> Option<DiscoveryResponse> {
         let snapshot = self.snapshot.clone()?;
         for stage in [Stage::Make, Stage::Break] {
             let mut held = Vec::new();

@@ -1,7 +1,9 @@
 //! What the streams have in common: bounds, answers, the one response in flight.
 
+use std::sync::Arc;
+
 use crate::envoy::{core, rpc};
-use crate::snapshot::ResourceType;
+use crate::snapshot::{ResourceType, Snapshot};
 
 /// Names that one stream may subscribe to, of one type: as many as the largest mesh that we mean to carry has services.
 pub const MAX_NAMES: usize = 16_384;
@@ -14,6 +16,20 @@ pub const MAX_DETAIL_BYTES: usize = 4_096;
 
 /// The wildcard name of xDS.
 pub(super) const WILDCARD: &str = "*";
+
+/// The server's end of one stream, in either dialect.
+pub trait ServerStream: Default {
+    type Request;
+    type Response;
+    /// Who asks; the first request of a stream says it.
+    fn node(request: &Self::Request) -> Option<&core::Node>;
+    /// What the client may see from now on. Older snapshots that it has not seen are skipped.
+    fn handle_snapshot(&mut self, snapshot: Arc<Snapshot>);
+    /// A request: answer to a response, change of subscription, or both. A type that we do not serve is ignored.
+    fn handle_request(&mut self, request: Self::Request) -> Result<Option<Acknowledgement>, StreamError>;
+    /// The next response to send, if there is one now.
+    fn poll_response(&mut self) -> Option<Self::Response>;
+}
 
 /// What a client said to a response of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

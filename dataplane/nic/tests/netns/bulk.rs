@@ -1,8 +1,8 @@
 //! Packets of many frames, in both directions.
 
-use nic::{Burst, Large, Packet, Pools, QueuePair, UmemSet, XdpMode};
+use nic::{Burst, Large, Packet, Pools, QueuePair, UmemSet, XdpMode, XskQueuePair};
 
-use super::lab::{Lab, OURS, PEER, ask, eventually, is_root, owned, peer_socket};
+use super::lab::{Lab, Namespace, OURS, PEER, ask, eventually, is_root, owned, peer_socket};
 use super::node::{CHUNKS, Node, checksum, echo_udp, open_one, open_ours};
 
 #[test]
@@ -89,89 +89,137 @@ fn a_neighbours_merged_tcp_segments_arrive_as_one_packet() {
     assert_eq!(pair.counters().copied_packets, pair.counters().transmitted_packets);
 }
 
-/// A TCP segment with 1,000 bytes of text from [`OURS`] to [`PEER`], its checksum left out.
-fn segment(pair: &mut impl QueuePair, macs: ([u8; 6], [u8; 6]), number: u32) -> Packet {
-    let (to, from) = macs;
-    let mut head = [&to[..], &from, &[8, 0], &[0x45, 0, 0x04, 0x10, 0, 0, 0x40, 0, 64, 6, 0, 0]].concat();
-    head.extend_from_slice(&[OURS.octets(), PEER.octets()].concat());
-    let sum = checksum(0, &head[14..34]);
-    head[24..26].copy_from_slice(&sum.to_be_bytes());
-    head.extend_from_slice(&[0x1f, 0x90, 0x9c, 0x40]);
-    head.extend_from_slice(&(number * 1_000).to_be_bytes());
-    head.extend_from_slice(&[0, 0, 0, 1, 5 << 4, 0x10, 1, 0, 0, 0, 0, 0]);
-    let mut packet = Packet::new(pair.frame().expect("a frame is free"));
-    packet.last_mut().append(&head);
-    packet.last_mut().append(&[number as u8; 1_000]);
-    packet
+/// Both ends of a veth, each with a queue pair: what the near one transmits, the kernel hands to the far one.
+struct Ends {
+    near: XskQueuePair,
+    far: XskQueuePair,
+    macs: ([u8; 6], [u8; 6]),
+    _redirects: [bpf::Redirect; 2],
+    // Dropped last: the interfaces are in it.
+    _lab: Lab,
+}
+
+/// Ethernet, IPv4 and TCP without options.
+const HEADER_BYTES: usize = 54;
+
+fn text(packet: &[u8]) -> &[u8] {
+    &packet[HEADER_BYTES..]
+}
+
+impl Ends {
+    /// None, with a word to the reader, without root.
+    fn open(mtu: u32) -> Option<Self> {
+        Self::open_after(mtu, |_lab| {})
+    }
+
+    fn open_after(mtu: u32, prepare: impl FnOnce(&Lab)) -> Option<Self> {
+        let lab = is_root().then(|| Lab::with_queues(mtu, 1))?;
+        prepare(&lab);
+        let open = |namespace: &Namespace, interface, address| {
+            namespace.enter();
+            let umem = &mut [UmemSet::new(CHUNKS)];
+            let mut opened =
+                open_one(interface, XdpMode::Auto, &[owned(address)], umem).expect("a veth opens");
+            let pair = Pools::new().start(opened.queues.remove(0)).expect("the region is free");
+            (pair, opened.redirect, opened.report.mac)
+        };
+        let (far, far_redirect, far_mac) = open(&lab.peer, "p0", PEER);
+        let (near, near_redirect, near_mac) = open(&lab.node, "n0", OURS);
+        let _redirects = [near_redirect, far_redirect];
+        Some(Self { near, far, macs: (far_mac, near_mac), _redirects, _lab: lab })
+    }
+
+    /// A TCP segment with 1,000 bytes of text from [`OURS`] to [`PEER`], its checksum left out.
+    fn segment(&mut self, number: u32) -> Packet {
+        let (to, from) = self.macs;
+        let mut head = [&to[..], &from, &[8, 0], &[0x45, 0, 0x04, 0x10, 0, 0, 0x40, 0, 64, 6, 0, 0]].concat();
+        head.extend_from_slice(&[OURS.octets(), PEER.octets()].concat());
+        let sum = checksum(0, &head[14..34]);
+        head[24..26].copy_from_slice(&sum.to_be_bytes());
+        head.extend_from_slice(&[0x1f, 0x90, 0x9c, 0x40]);
+        head.extend_from_slice(&(number * 1_000).to_be_bytes());
+        head.extend_from_slice(&[0, 0, 0, 1, 5 << 4, 0x10, 1, 0, 0, 0, 0, 0]);
+        self.chain([&head, &[number as u8; 1_000]])
+    }
+
+    /// The headers of a packet with 60,000 bytes of text, of which the checksum says the pseudo-header's sum.
+    fn headers_of_60_000(&mut self) -> Vec<u8> {
+        let mut headers = self.segment(9).frame(0).expect("one frame").bytes()[..HEADER_BYTES].to_vec();
+        headers[16..18].copy_from_slice(&60_040u16.to_be_bytes());
+        headers[24..26].fill(0);
+        let sum = checksum(0, &headers[14..34]);
+        headers[24..26].copy_from_slice(&sum.to_be_bytes());
+        let pseudo = [&headers[26..34], &[0, 6], &60_020u16.to_be_bytes()].concat();
+        headers[50..52].copy_from_slice(&(!checksum(0, &pseudo)).to_be_bytes());
+        headers
+    }
+
+    /// One packet of all `pieces`, in as many frames as it takes.
+    fn chain(&mut self, pieces: [&[u8]; 2]) -> Packet {
+        let mut chain = Packet::new(self.near.frame().expect("a frame is free"));
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                piece = &piece[chain.last_mut().append(piece)..];
+                if !piece.is_empty() {
+                    chain.push(self.near.frame().expect("a frame is free")).expect("17 frames are a packet");
+                }
+            }
+        }
+        chain
+    }
+
+    fn transmitted_and_merged(&mut self) -> (u64, u64) {
+        let counters = self.near.counters();
+        (counters.transmitted_packets, counters.merged_packets)
+    }
+
+    /// What arrives at the far end, until that is `all`.
+    fn arrivals(&mut self, what: &str, all: impl Fn(&[Vec<u8>]) -> bool) -> Vec<Vec<u8>> {
+        let (mut arrived, mut received) = (Vec::new(), Burst::new());
+        eventually(what, || {
+            self.far.receive(&mut received);
+            while let Some(packet) = received.pop() {
+                arrived.push(packet.to_heap().frame(0).expect("one frame").bytes().to_vec());
+            }
+            all(&arrived)
+        });
+        arrived
+    }
 }
 
 #[test]
 fn segments_of_one_stream_leave_in_one_piece_and_what_is_around_them_keeps_its_place() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::with_queues(1_500, 1);
-    lab.peer.enter();
-    let mut far =
-        open_one("p0", XdpMode::Auto, &[owned(PEER)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    let mut far_pair = Pools::new().start(far.queues.remove(0)).expect("the region is free");
-    lab.node.enter();
-    let mut near =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    let mut pair = Pools::new().start(near.queues.remove(0)).expect("the region is free");
-    let macs = (far.report.mac, near.report.mac);
-
+    let Some(mut ends) = Ends::open(1_500) else { return };
     let mut burst = Burst::new();
     // A gap after the first and after the fiftieth: one, 49, and ten segments.
     for number in (0..1).chain(10..59).chain(70..80) {
-        burst.push(segment(&mut pair, macs, number)).expect("60 packets are a burst");
+        burst.push(ends.segment(number)).expect("60 packets are a burst");
     }
-    pair.transmit(&mut burst);
+    ends.near.transmit(&mut burst);
     assert!(burst.is_empty());
-    assert_eq!((pair.counters().transmitted_packets, pair.counters().merged_packets), (60, 59));
+    assert_eq!(ends.transmitted_and_merged(), (60, 59));
 
-    let (mut arrived, mut received) = (Vec::new(), Burst::new());
-    eventually("all text arrives", || {
-        far_pair.receive(&mut received);
-        while let Some(packet) = received.pop() {
-            arrived.push(packet.to_heap().frame(0).expect("one frame").bytes().to_vec());
-        }
-        arrived.iter().map(|packet| packet.len() - 54).sum::<usize>() == 60_000
+    let arrived = ends.arrivals("all text arrives", |arrived| {
+        arrived.iter().map(|packet| text(packet).len()).sum::<usize>() == 60_000
     });
-    let texts: Vec<usize> = arrived.iter().map(|packet| packet.len() - 54).collect();
-    assert_eq!(texts, [1_000, 49_000, 10_000]);
-    let text = arrived.iter().flat_map(|packet| &packet[54..]).copied();
+    let lengths: Vec<usize> = arrived.iter().map(|packet| text(packet).len()).collect();
+    assert_eq!(lengths, [1_000, 49_000, 10_000]);
+    let came = arrived.iter().flat_map(|packet| text(packet)).copied();
     let sent = (0..1).chain(10..59).chain(70..80).flat_map(|number: u32| [number as u8; 1_000]);
-    assert!(text.eq(sent));
+    assert!(came.eq(sent));
 }
 
 #[test]
 fn a_neighbour_without_large_segments_gets_the_run_in_segments_of_the_mtu_with_right_checksums() {
-    if !is_root() {
+    let Some(mut ends) = Ends::open_after(1_500, |lab| {
+        lab.node.run(&["ethtool", "-K", "n0", "tso", "off", "gso", "off", "tx", "off"]);
+    }) else {
         return;
-    }
-    let lab = Lab::with_queues(1_500, 1);
-    lab.node.run(&["ethtool", "-K", "n0", "tso", "off", "gso", "off", "tx", "off"]);
-    lab.peer.enter();
-    let mut far =
-        open_one("p0", XdpMode::Auto, &[owned(PEER)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    let mut far_pair = Pools::new().start(far.queues.remove(0)).expect("the region is free");
-    lab.node.enter();
-    let mut near =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    let mut pair = Pools::new().start(near.queues.remove(0)).expect("the region is free");
-    let macs = (far.report.mac, near.report.mac);
+    };
     let mut burst = Burst::new();
-    (0..10).for_each(|number| burst.push(segment(&mut pair, macs, number)).expect("ten are few"));
-    pair.transmit(&mut burst);
-    let (mut arrived, mut received) = (Vec::new(), Burst::new());
-    eventually("all ten arrive", || {
-        far_pair.receive(&mut received);
-        while let Some(packet) = received.pop() {
-            arrived.push(packet.to_heap().frame(0).expect("one frame").bytes().to_vec());
-        }
-        arrived.len() == 10
-    });
+    (0..10).for_each(|number| burst.push(ends.segment(number)).expect("ten are few"));
+    ends.near.transmit(&mut burst);
+    let arrived = ends.arrivals("all ten arrive", |arrived| arrived.len() == 10);
     for (number, packet) in arrived.iter().enumerate() {
         assert_eq!(packet[38..42], (number as u32 * 1_000).to_be_bytes());
         let pseudo = [&packet[26..34], &[0, 6], &((packet.len() - 34) as u16).to_be_bytes()].concat();
@@ -181,56 +229,22 @@ fn a_neighbour_without_large_segments_gets_the_run_in_segments_of_the_mtu_with_r
 
 #[test]
 fn a_large_tcp_packet_leaves_from_where_it_lies_or_in_frames_behind_what_came_before() {
-    if !is_root() {
-        return;
-    }
-    let lab = Lab::with_queues(65_535, 1);
-    lab.peer.enter();
-    let mut far =
-        open_one("p0", XdpMode::Auto, &[owned(PEER)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    let mut far_pair = Pools::new().start(far.queues.remove(0)).expect("the region is free");
-    lab.node.enter();
-    let mut near =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut [UmemSet::new(CHUNKS)]).expect("a veth opens");
-    let mut pair = Pools::new().start(near.queues.remove(0)).expect("the region is free");
-    let macs = (far.report.mac, near.report.mac);
-    let above = pair.offloads().finishes_tcp_above.expect("a veth takes large packets");
+    let Some(mut ends) = Ends::open(65_535) else { return };
+    let above = ends.near.offloads().finishes_tcp_above.expect("a veth takes large packets");
 
-    // The headers of a packet with 60,000 bytes of text, of which the checksum says the pseudo-header's sum.
-    let text: Vec<u8> = (0..60_000).map(|at: u32| (at * 7) as u8).collect();
-    assert!(text.len() > above);
-    let mut headers = segment(&mut pair, macs, 9).frame(0).expect("one frame").bytes()[..54].to_vec();
-    headers[16..18].copy_from_slice(&60_040u16.to_be_bytes());
-    headers[24..26].fill(0);
-    let sum = checksum(0, &headers[14..34]);
-    headers[24..26].copy_from_slice(&sum.to_be_bytes());
-    let pseudo = [&headers[26..34], &[0, 6], &60_020u16.to_be_bytes()].concat();
-    headers[50..52].copy_from_slice(&(!checksum(0, &pseudo)).to_be_bytes());
-
+    let long: Vec<u8> = (0..60_000).map(|at: u32| (at * 7) as u8).collect();
+    assert!(long.len() > above);
+    let headers = ends.headers_of_60_000();
     let mut before = Burst::new();
-    before.push(segment(&mut pair, macs, 0)).expect("one packet");
-    assert_eq!(pair.transmit_large(&mut before, &headers, [&text[..10_000], &text[10_000..]]), Large::Taken);
-    let mut chain = Packet::new(pair.frame().expect("a frame is free"));
-    for mut piece in [&headers[..], &text] {
-        while !piece.is_empty() {
-            piece = &piece[chain.last_mut().append(piece)..];
-            if !piece.is_empty() {
-                chain.push(pair.frame().expect("a frame is free")).expect("17 frames are a packet");
-            }
-        }
-    }
-    before.push(segment(&mut pair, macs, 1)).expect("one packet");
-    before.push(chain).expect("two packets");
-    pair.transmit(&mut before);
-    assert_eq!((pair.counters().transmitted_packets, pair.counters().merged_packets), (4, 2));
+    before.push(ends.segment(0)).expect("one packet");
+    let taken = ends.near.transmit_large(&mut before, &headers, [&long[..10_000], &long[10_000..]]);
+    assert_eq!(taken, Large::Taken);
+    before.push(ends.segment(1)).expect("one packet");
+    before.push(ends.chain([&headers, &long])).expect("two packets");
+    ends.near.transmit(&mut before);
+    assert_eq!(ends.transmitted_and_merged(), (4, 2));
 
-    let (mut arrived, mut received) = (Vec::new(), Burst::new());
-    eventually("all four arrive", || {
-        far_pair.receive(&mut received);
-        while let Some(packet) = received.pop() {
-            arrived.push(packet.to_heap().frame(0).expect("one frame").bytes()[54..].to_vec());
-        }
-        arrived.len() == 4
-    });
-    assert_eq!(arrived, [vec![0; 1_000], text.clone(), vec![1; 1_000], text]);
+    let arrived = ends.arrivals("all four arrive", |arrived| arrived.len() == 4);
+    let texts: Vec<&[u8]> = arrived.iter().map(|packet| text(packet)).collect();
+    assert_eq!(texts, [&[0; 1_000][..], &long, &[1; 1_000], &long]);
 }

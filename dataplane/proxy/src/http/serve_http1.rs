@@ -21,7 +21,7 @@ use crate::http1::{
     take_request,
 };
 use crate::relay::{End, relay};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, let_others};
 use crate::sniff::Prefixed;
 use crate::upstream::{ClientBody, IdleWatch};
 
@@ -75,19 +75,6 @@ enum Heard {
     Bytes(usize),
     End,
     Nothing,
-}
-
-/// Lets the tasks that are ready have their turn.
-async fn let_others() {
-    let mut waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 struct Connection<R: Runtime> {

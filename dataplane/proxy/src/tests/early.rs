@@ -20,13 +20,23 @@ fn post(path: &str, fields: &str, bytes: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {bytes}\r\n\r\n")
 }
 
-/// Answers after the head, and then reads nothing.
-fn hasty_backend(world: &World) {
+/// A table whose backend answers after the head, and then reads nothing.
+fn serve_hasty_backend(world: &World) {
     world.raw_backend(BACKEND, |mut io| async move {
         read_until(&mut io, "\r\n\r\n").await;
         io.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
         std::future::pending::<()>().await;
     });
+    world.serve(simple(BACKEND));
+}
+
+/// A client that was answered before it sent any of its body.
+async fn answered_early(world: &World) -> DuplexStream {
+    serve_hasty_backend(world);
+    let mut client = world.dial(GATE);
+    client.write_all(post("/", "", 1 << 20).as_bytes()).await.unwrap();
+    read_until(&mut client, "ok").await;
+    client
 }
 
 /// Sends a head and a whole body, and reads up to `mark` meanwhile.
@@ -54,8 +64,7 @@ async fn upload(client: DuplexStream, head: &str, mark: &str) -> (String, Duplex
 #[test]
 fn the_rest_of_an_answered_request_is_read_and_its_connection_serves_on() {
     run(|world| async move {
-        hasty_backend(&world);
-        world.serve(simple(BACKEND));
+        serve_hasty_backend(&world);
         let mut client = world.dial(GATE);
         for _ in 0..3 {
             let said;
@@ -89,8 +98,7 @@ fn what_ringway_answers_itself_reaches_a_client_that_sends_a_body() {
 fn a_client_that_never_stops_sending_is_cut_at_the_bound() {
     let limits = Limits { linger_bytes: 1 << 20, ..Limits::default() };
     run_with(limits, |world| async move {
-        hasty_backend(&world);
-        world.serve(simple(BACKEND));
+        serve_hasty_backend(&world);
         let mut client = world.dial(GATE);
         client.write_all(post("/", "", 1 << 40).as_bytes()).await.unwrap();
         let mut sent = 0;
@@ -106,11 +114,7 @@ fn a_client_that_never_stops_sending_is_cut_at_the_bound() {
 #[test]
 fn a_client_that_stops_in_the_middle_is_closed_after_the_lingering_time() {
     run(|world| async move {
-        hasty_backend(&world);
-        world.serve(simple(BACKEND));
-        let mut client = world.dial(GATE);
-        client.write_all(post("/", "", 1 << 20).as_bytes()).await.unwrap();
-        read_until(&mut client, "ok").await;
+        let mut client = answered_early(&world).await;
         let begun = tokio::time::Instant::now();
         assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
         assert_eq!(begun.elapsed().as_secs(), 5, "nothing came for `linger_idle`");
@@ -124,11 +128,7 @@ fn a_client_that_stops_in_the_middle_is_closed_after_the_lingering_time() {
 #[test]
 fn a_trickle_is_read_no_longer_than_the_whole_lingering_time() {
     run(|world| async move {
-        hasty_backend(&world);
-        world.serve(simple(BACKEND));
-        let mut client = world.dial(GATE);
-        client.write_all(post("/", "", 1 << 20).as_bytes()).await.unwrap();
-        read_until(&mut client, "ok").await;
+        let client = answered_early(&world).await;
         let begun = tokio::time::Instant::now();
         let (mut reader, mut writer) = split(client);
         let trickling = tokio::task::spawn_local(async move {
@@ -234,8 +234,7 @@ async fn http2_client(world: &World) -> h2::client::SendRequest<Bytes> {
 #[test]
 fn an_http2_stream_whose_answer_is_complete_is_reset_without_an_error() {
     run(|world| async move {
-        hasty_backend(&world);
-        world.serve(simple(BACKEND));
+        serve_hasty_backend(&world);
         let mut client = http2_client(&world).await;
         // More than the connection's window: what is not read is given back to it.
         for _ in 0..20 {

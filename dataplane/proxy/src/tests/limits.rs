@@ -191,3 +191,21 @@ fn a_connection_that_has_said_nothing_is_small() {
         assert!(size_of_val(&task) <= 768, "{} bytes", size_of_val(&task));
     });
 }
+
+#[test]
+fn connections_that_arrive_at_once_are_taken_in_portions() {
+    run(|world| async move {
+        world.mirror(BACKEND);
+        world.serve(simple(BACKEND));
+        let _clients: Vec<_> = (0..100).map(|_| world.dial(GATE)).collect();
+        let accepted = || world.sample("ringway_connections_accepted_total", &[]);
+        let mut most = 0.0_f64;
+        while accepted() < 100.0 {
+            let before = accepted();
+            // The test's own turn comes after some sixty of other tasks.
+            tokio::task::yield_now().await;
+            most = most.max(accepted() - before);
+        }
+        assert!(most <= 50.0, "{most} in one turn of all tasks");
+    });
+}

@@ -77,6 +77,16 @@ impl Router {
         self.ports.len() - 1
     }
 
+    /// The router's end of the link behind a port: what is sent there looks as if a neighbour on that link had sent it.
+    pub fn end(&self, port: usize) -> LinkEnd {
+        self.ports[port].end.clone()
+    }
+
+    /// The link behind a port carries less, or more, from now on: senders learn it by ICMP.
+    pub fn set_mtu(&mut self, port: usize, mtu: u16) {
+        self.ports[port].mtu = mtu;
+    }
+
     /// Tells it where a neighbour is. It also learns from ARP and NDP.
     pub fn set_neighbour(&mut self, address: IpAddr, port: usize, mac: Mac) {
         self.neighbours.insert(address, (port, mac));

@@ -85,7 +85,9 @@ pub fn listen(family: Address, port: u16) -> TcpListener {
         Address::V6 => Prefix::ANY_V6,
     };
     let spec = ListenSpec { addresses, port: Some(port), interface: None };
-    TcpListener::bind(spec, TcpOptions::default()).expect("the port is free")
+    // A handshake of which three acknowledgements are lost takes seven seconds.
+    let options = TcpOptions { connect_timeout: Duration::from_secs(120), ..TcpOptions::default() };
+    TcpListener::bind(spec, options).expect("the port is free")
 }
 
 /// A link over which ten megabytes take a while, with faults as given.

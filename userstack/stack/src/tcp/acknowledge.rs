@@ -43,7 +43,7 @@ impl Connection {
         } else if segment.text.is_empty() && !segment.has(Flags::FIN) && !window_changed {
             self.count_duplicate(flight, &mut delivered);
         }
-        self.sample_round_trip(&delivered, &clock);
+        self.sample_round_trip(&delivered, advanced, &clock);
         self.check_tail_probe(segment, advanced, now);
         let wait = self.find_losses(flight, now);
         self.adjust_window(&delivered, advanced, flight, now);
@@ -82,6 +82,13 @@ impl Connection {
         recovery.duplicate_acks = 0;
         let advanced = ack.since(self.send.unacked);
         self.send.unacked = ack;
+        if self.user.timeout_ms > 0 {
+            self.send.progress_at_ms = clock.now.as_millis() as u32;
+        }
+        self.send.longest.on_acked(ack);
+        if self.send.search.is_some() {
+            self.on_path_acknowledged(ack);
+        }
         self.user.soft_error = false;
         self.release_acknowledged(ack, pool);
         self.end_recovery(ack, advanced);
@@ -98,10 +105,17 @@ impl Connection {
         if send.ring.is_empty() {
             send.ring.release(pool);
         }
-        // A writer that waits hears of a quarter, not of each segment.
-        let room = send.limit.saturating_sub(send.ring.len() as u32);
-        let writer = self.user.write_blocked && room >= send.limit / 4;
-        let flusher = self.user.flush_blocked && send.ring.is_empty();
+        let waits = self.user.write_blocked || self.user.flush_blocked;
+        if waits {
+            self.wake_writer();
+        }
+    }
+
+    /// A writer that waits hears of a quarter, not of each segment.
+    fn wake_writer(&mut self) {
+        let (space, held) = (self.send_space(), self.send.ring.len() as u32);
+        let writer = self.user.write_blocked && space.saturating_sub(held) >= space / 4;
+        let flusher = self.user.flush_blocked && held == 0;
         if writer || flusher {
             (self.user.write_blocked, self.user.flush_blocked) = (false, self.user.flush_blocked && !flusher);
             self.effects.add(Effects::WRITABLE);
@@ -139,8 +153,9 @@ impl Connection {
         }
     }
 
-    /// RFC 6298, section 3 (Karn): of segments that were sent once; of others only by the echoed timestamp.
-    fn sample_round_trip(&mut self, delivered: &Delivered, clock: &AckClock) {
+    /// RFC 6298, section 3 (Karn): of segments that were sent once; of others only by the echoed timestamp, which says
+    /// something when SND.UNA moves (RFC 7323, section 4.1): before a hole the peer echoes what came before it.
+    fn sample_round_trip(&mut self, delivered: &Delivered, advanced: u32, clock: &AckClock) {
         let rtt = &mut self.recovery.rtt;
         if let Some(newest) = delivered.newest_sent_at {
             rtt.note_min(elapsed_nanos(clock.now, newest), clock.now);
@@ -148,6 +163,7 @@ impl Connection {
         if let Some(oldest) = delivered.oldest_sent_at {
             rtt.sample(elapsed_nanos(clock.now, oldest), clock.now);
         } else if delivered.retransmitted
+            && advanced > 0
             && let Some(echo) = clock.echo_ms
         {
             let millis = (clock.now.as_millis() as u32).wrapping_sub(echo);
@@ -197,7 +213,10 @@ impl Connection {
         if let Some(sampler) = recovery.control.sampler() {
             sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
         }
-        if recovery.phase == Phase::Open && recovery.scoreboard.lost_bytes() > 0 {
+        if recovery.phase == Phase::Open
+            && recovery.scoreboard.lost_bytes() > 0
+            && !self.is_only_path_probe_lost()
+        {
             self.enter_recovery(flight, now);
         }
         wait

@@ -5,10 +5,11 @@ use super::connection::{Connection, Effects, MIN_MSS, State};
 use super::cookie::Remembered;
 use super::header::{Flags, Timestamps};
 use super::memory::Pool;
-use super::output::segment_size;
+use super::path_search::segment_size;
 use super::rtt::{elapsed_nanos, later};
 use super::segment::Segment;
 use super::sequence::Seq;
+use super::tuning::RoundMeter;
 use super::{TcpError, congestion};
 use crate::{Discard, Instant};
 
@@ -32,7 +33,7 @@ impl Connection {
             return self.on_expected(segment, pool, now);
         }
         match self.state {
-            State::SynSent { .. } => self.on_segment_in_syn_sent(segment, pool, now),
+            State::SynSent => self.on_segment_in_syn_sent(segment, pool, now),
             State::Closed(_) => Err(Discard::TcpNoFlow),
             _ => self.on_segment_otherwise(segment, pool, now),
         }
@@ -113,8 +114,7 @@ impl Connection {
             return text;
         }
         // Simultaneous open: our SYN goes out again, with an acknowledgement of theirs.
-        let State::SynSent { deadline } = self.state else { return Ok(()) };
-        self.state = State::SynReceived { deadline, active: true };
+        self.state = State::SynReceived { active: true };
         self.acknowledge_now();
         Ok(())
     }
@@ -123,10 +123,10 @@ impl Connection {
     pub(crate) fn take_syn(&mut self, segment: &Segment<'_>, now: Instant) {
         let header = &segment.header;
         let options = &header.options;
-        self.receive.initial = header.seq;
         self.receive.next = header.seq + 1;
         self.receive.last_acked = self.receive.next;
-        self.receive.advertised = self.receive.next + self.receive.limit.min(u32::from(u16::MAX));
+        self.receive.advertised = self.receive.next + self.receive.syn_window();
+        self.receive.meter = RoundMeter::new(self.receive.next);
         if options.mss.is_some_and(|mss| mss < MIN_MSS) {
             self.effects.add(Effects::MSS_RAISED);
         }
@@ -166,6 +166,7 @@ impl Connection {
         (self.send.initial, self.send.unacked) = (iss, iss);
         (self.send.next, self.send.data_start) = (iss + 1, iss + 1);
         self.take_syn(&syn, now);
+        self.user.by_cookie = true;
         self.ecn.resume(cookie.ecn);
         // The round trip of the handshake was not measured.
         self.recovery.timeouts = 1;
@@ -194,7 +195,7 @@ impl Connection {
         self.send.max_window = self.send.max_window.max(self.send.window);
         self.send.window_seq = segment.header.seq;
         self.send.window_ack = segment.header.ack;
-        let passive = matches!(self.state, State::SynReceived { active: false, .. });
+        let passive = matches!(self.state, State::SynReceived { active: false });
         self.state = if self.send.fin_queued { State::FinWait1 } else { State::Established };
         self.set_keepalive(now);
         self.effects.add(if passive { Effects::ACCEPTABLE } else { Effects::CONNECTED });
@@ -232,9 +233,9 @@ impl Connection {
 
     /// In a simultaneous open both SYNs are acknowledged by SYNs (RFC 9293, figure 8, line 6).
     fn is_crossing_syn_ack(&self, segment: &Segment<'_>) -> bool {
-        matches!(self.state, State::SynReceived { active: true, .. })
+        matches!(self.state, State::SynReceived { active: true })
             && segment.has(Flags::SYN.with(Flags::ACK))
-            && segment.header.seq == self.receive.initial
+            && segment.header.seq + 1 == self.receive.next
             && segment.header.ack == self.send.next
     }
 
@@ -262,7 +263,9 @@ impl Connection {
         let acceptable = match (len, window) {
             // A closed window still takes acknowledgements and resets; the text is cut off later.
             (_, 0) => seq == self.receive.next,
-            (0, _) => in_window(seq),
+            // A peer that filled our window and lost all of it acknowledges from the window's end: what it says of our
+            // text counts (Linux too takes it).
+            (0, _) => in_window(seq) || (seq == self.receive.advertised && !segment.has(Flags::RST)),
             (_, _) => in_window(seq) || in_window(segment.end() - 1) || self.spans_window(segment),
         };
         if acceptable {
@@ -312,6 +315,11 @@ impl Connection {
     fn check_syn(&mut self, segment: &Segment<'_>, now: Instant) -> Result<(), Discard> {
         if !segment.has(Flags::SYN) {
             return Ok(());
+        }
+        if matches!(self.state, State::SynReceived { .. }) && segment.header.seq + 1 == self.receive.next {
+            // The same SYN again. Its text, which made it acceptable, is left to a segment that acknowledges ours.
+            self.acknowledge_now();
+            return Err(Discard::TcpDuplicate);
         }
         self.challenge(now);
         Err(Discard::TcpSynChallenged)
@@ -419,7 +427,6 @@ impl Connection {
             let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
             receive.segment_size = len.min(u32::from(announced)) as u16;
         }
-        receive.unacknowledged += len;
         self.effects.add(Effects::READABLE);
         let pushed = segment.has(Flags::PSH) && len < self.recovery.window.mss;
         self.schedule_ack(filled, pushed, now);
@@ -433,8 +440,9 @@ impl Connection {
         let receive = &mut self.receive;
         let quick = receive.quick_acks > 0;
         let whole_request =
-            pushed && receive.unacknowledged < self.recovery.window.mss && !self.send.fin_queued;
-        let due = receive.unacknowledged >= 2 * u32::from(receive.segment_size) && !(quick && whole_request);
+            pushed && receive.unacknowledged() < self.recovery.window.mss && !self.send.fin_queued;
+        let due =
+            receive.unacknowledged() >= 2 * u32::from(receive.segment_size) && !(quick && whole_request);
         if filled || due || (quick && !whole_request) {
             receive.quick_acks = receive.quick_acks.saturating_sub(1);
             self.acknowledge_now();
@@ -509,6 +517,7 @@ impl Connection {
         let aged = elapsed_nanos(now, self.timestamps.recent_at) >= PAWS_LIFE_NANOS;
         if self.timestamps.enabled && (newer || aged) && seq.at_or_before(self.receive.last_acked) {
             (self.timestamps.recent, self.timestamps.recent_at) = (timestamps.value, now);
+            self.timestamps.echoed = timestamps.echo;
         }
     }
 
@@ -525,11 +534,20 @@ impl Connection {
         if window > self.send.window {
             self.effects.add(Effects::TRANSMIT);
         }
+        if window == 0 {
+            self.note_closed_window();
+        }
         self.send.window = window;
         self.send.max_window = self.send.max_window.max(window);
         self.send.window_seq = header.seq;
         self.send.window_ack = header.ack;
         changed
+    }
+
+    /// A peer that took its window back while text was under way does not take that text, but it answers: it may do so
+    /// for ever (RFC 9293, sections 3.8.6 and 3.8.6.1), and no timeout counts as silence.
+    fn note_closed_window(&mut self) {
+        self.recovery.timeouts = self.recovery.timeouts.min(1);
     }
 }
 

@@ -7,13 +7,10 @@ use super::memory::Pool;
 use super::{Splice, TcpError};
 use crate::Instant;
 
-/// A peer that may still send so much is in no hurry to hear of more: half of what a handshake's window can say.
-const AMPLE_WINDOW: u32 = 1 << 15;
-
 impl Connection {
     pub(crate) fn connected(&self) -> Poll<Result<(), TcpError>> {
         match self.state {
-            State::SynSent { .. } | State::SynReceived { .. } => Poll::Pending,
+            State::SynSent | State::SynReceived { .. } => Poll::Pending,
             State::Closed(Some(error)) => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
         }
@@ -24,19 +21,21 @@ impl Connection {
         limit: usize,
         take: impl FnMut(&[u8]),
         pool: &mut Pool,
+        now: Instant,
     ) -> Poll<Result<usize, TcpError>> {
         if !self.receive.ring.is_empty() {
             let taken = self.receive.ring.read_with(limit, take);
-            self.on_read(pool);
+            self.on_read(pool, now);
             return Poll::Ready(Ok(taken));
         }
         self.read_end()
     }
 
-    fn on_read(&mut self, pool: &mut Pool) {
+    fn on_read(&mut self, pool: &mut Pool, now: Instant) {
         if self.receive.ring.is_empty() && self.receive.assembler.is_empty() {
             self.receive.ring.release(pool);
         }
+        self.tune_receive(now);
         self.receive.ask_for_memory(pool);
         self.offer_window();
     }
@@ -53,7 +52,12 @@ impl Connection {
 
     /// Moves what can be read to `to`, as a read and a write of it would. The bytes are copied once, or not at all when
     /// `to` has nothing to send: then the buffer itself changes hands.
-    pub(crate) fn splice(&mut self, to: &mut Self, pool: &mut Pool) -> Result<Splice, TcpError> {
+    pub(crate) fn splice(
+        &mut self,
+        to: &mut Self,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Result<Splice, TcpError> {
         if self.receive.ring.is_empty() {
             return Ok(match self.read_end() {
                 Poll::Ready(end) => end.map(|_zero| Splice::Ended)?,
@@ -65,24 +69,24 @@ impl Connection {
         if whole && wanted <= to.send.limit as usize && to.state.is_synchronized() && !to.send.fin_queued {
             self.receive.ring.hand_over(&mut to.send.ring);
             to.on_written();
-            self.on_read(pool);
+            self.on_read(pool, now);
             return Ok(Splice::Moved(wanted));
         }
         let written = to.write(&self.receive.ring.slices(0, wanted), pool);
         let Poll::Ready(moved) = written? else { return Ok(Splice::AwaitsRoom) };
         self.receive.ring.consume(moved);
-        self.on_read(pool);
+        self.on_read(pool, now);
         Ok(Splice::Moved(moved))
     }
 
     /// The reader made room. The peer hears of it when it is worth a segment: an eighth of the buffer, two segments
-    /// at least. A peer that has ample room is told by the acknowledgement of what it sends next; else each connection
-    /// would begin with a segment that says how much more there is than a handshake's window can (RFC 7323, 2.2).
+    /// at least. A peer that may still send half of what it may at most is told by the acknowledgement of what it sends
+    /// next, and needs no segment for that alone.
     fn offer_window(&mut self) {
         let receive = &self.receive;
         let limit = receive.limit_now();
         let left = receive.advertised.saturating_since(receive.next);
-        if left >= AMPLE_WINDOW.max(2 * u32::from(receive.segment_size)) {
+        if left >= (limit / 2).max(2 * u32::from(receive.segment_size)) {
             return;
         }
         let worth = (limit / 8).max(2 * u32::from(receive.segment_size)).min(limit / 2);
@@ -99,11 +103,11 @@ impl Connection {
             return Poll::Ready(Err(TcpError::Closed));
         }
         let wanted: usize = from.iter().map(|bytes| bytes.len()).sum();
-        let room = (self.send.limit as usize).saturating_sub(self.send.ring.len());
+        let room = (self.send_space() as usize).saturating_sub(self.send.ring.len());
         if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
-        if matches!(self.state, State::SynSent { .. } | State::SynReceived { .. }) || room == 0 {
+        if matches!(self.state, State::SynSent | State::SynReceived { .. }) || room == 0 {
             self.user.write_blocked = true;
             return Poll::Pending;
         }
@@ -113,9 +117,10 @@ impl Connection {
     fn append(&mut self, from: &[&[u8]], wanted: usize, pool: &mut Pool) -> Poll<Result<usize, TcpError>> {
         let ring = &mut self.send.ring;
         let held = ring.len();
-        let taken =
-            if ring.reserve(pool, held + wanted) { wanted } else { ring.capacity().saturating_sub(held) };
-        let taken = taken.min(wanted);
+        // All of it; else what its buffer still takes; else what the smallest takes, which is kept for whoever has none.
+        let has_room =
+            ring.reserve(pool, held + wanted) || ring.capacity() > held || ring.reserve(pool, held + 1);
+        let taken = if has_room { wanted.min(ring.capacity() - held) } else { 0 };
         if taken == 0 {
             self.user.write_blocked = true;
             // With bytes out, their acknowledgement makes room; without, only memory that comes back does.
@@ -136,7 +141,7 @@ impl Connection {
     }
 
     fn on_written(&mut self) {
-        if self.receive.unacknowledged > 0 {
+        if self.receive.unacknowledged() > 0 {
             // The answer carries the acknowledgement: the user talks in turns, so there is no hurry to send them alone.
             self.receive.quick_acks = 0;
         }
@@ -174,7 +179,7 @@ impl Connection {
         self.user.orphan = true;
         match self.state {
             State::Closed(_) => self.receive.ring.release(pool),
-            State::SynSent { .. } => self.finish(None, pool),
+            State::SynSent => self.finish(None, pool),
             State::SynReceived { .. } => self.reset(None, pool),
             // RFC 2525, section 2.17: what nobody will read must not look as if it were.
             _ if !self.receive.ring.is_empty() => self.reset(None, pool),
@@ -190,7 +195,7 @@ impl Connection {
         self.user.orphan = true;
         match self.state {
             State::Closed(_) => self.receive.ring.release(pool),
-            State::SynSent { .. } => self.finish(None, pool),
+            State::SynSent => self.finish(None, pool),
             _ => self.reset(None, pool),
         }
     }

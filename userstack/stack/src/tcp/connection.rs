@@ -20,10 +20,12 @@ use super::congestion::{Control, Window};
 use super::ecn::Notification;
 use super::memory::{Pool, Ring};
 use super::pacing::Pacer;
+use super::path_search::{LongestText, PathSearch};
 use super::rack::{Rack, TailProbe};
 use super::rtt::Rtt;
 use super::scoreboard::Scoreboard;
 use super::sequence::Seq;
+use super::tuning::RoundMeter;
 use super::tuple::Tuple;
 use super::{Congestion, ListenerKey, TcpError, TcpOptions};
 use crate::Instant;
@@ -50,13 +52,9 @@ pub(crate) const QUICK_ACKS: u8 = 16;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Until `deadline` the connect may succeed.
-    SynSent {
-        deadline: Instant,
-    },
+    SynSent,
     /// `active`: we sent the first SYN (simultaneous open).
     SynReceived {
-        deadline: Instant,
         active: bool,
     },
     Established,
@@ -72,7 +70,7 @@ pub(crate) enum State {
 impl State {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::SynSent { .. } => "syn-sent",
+            Self::SynSent => "syn-sent",
             Self::SynReceived { .. } => "syn-received",
             Self::Established => "established",
             Self::FinWait1 => "fin-wait-1",
@@ -86,7 +84,7 @@ impl State {
 
     /// RFC 9293's synchronized states.
     pub(crate) fn is_synchronized(self) -> bool {
-        !matches!(self, Self::SynSent { .. } | Self::SynReceived { .. } | Self::Closed(_))
+        !matches!(self, Self::SynSent | Self::SynReceived { .. } | Self::Closed(_))
     }
 
     /// Text may still arrive.
@@ -188,12 +186,12 @@ pub(crate) struct SendSide {
     pub scale: u8,
     /// What the peer's SYN allowed.
     pub peer_mss: u16,
-    /// Text and options that one segment may carry now: the peer's MSS and the path's MTU.
-    pub segment_size: u16,
     /// What the outgoing interface carries, in IP bytes.
     pub link_mtu: u16,
-    /// What an ICMP error said that the path carries, in IP bytes.
+    /// What the path was found to carry, in IP bytes, where that is less.
     pub path_mtu: u16,
+    pub longest: LongestText,
+    pub search: Option<Box<PathSearch>>,
     /// The sequence number of the ring's first byte.
     pub data_start: Seq,
     pub ring: Ring,
@@ -208,6 +206,8 @@ pub(crate) struct SendSide {
     /// The last stop was for want of congestion window.
     pub cwnd_limited: bool,
     pub last_sent_at: Instant,
+    /// When the peer last acknowledged new data, or when what waits for that began to: the low bits, for 24 days.
+    pub progress_at_ms: u32,
     pub probe: Probe,
 }
 
@@ -227,8 +227,6 @@ pub(crate) enum Probe {
 /// The sequence space that we receive (RFC 9293, section 3.3.1).
 #[derive(Debug)]
 pub(crate) struct ReceiveSide {
-    /// IRS
-    pub initial: Seq,
     /// RCV.NXT
     pub next: Seq,
     /// RCV.NXT + RCV.WND as the peer was told last.
@@ -237,7 +235,11 @@ pub(crate) struct ReceiveSide {
     pub last_acked: Seq,
     /// Rcv.Wind.Shift
     pub scale: u8,
+    /// The user's bound.
     pub limit: u32,
+    /// What the path was measured to need of it.
+    pub space: u32,
+    pub meter: RoundMeter,
     /// What the pool would lend, when it was last asked.
     pub lendable: u32,
     /// In-order bytes that nobody has read, and behind them those out of order.
@@ -247,8 +249,6 @@ pub(crate) struct ReceiveSide {
     pub fin: Option<Seq>,
     /// The largest text of one segment so far.
     pub segment_size: u16,
-    /// Bytes since the last acknowledgement.
-    pub unacknowledged: u32,
     /// Segments that are still acknowledged at once.
     pub quick_acks: u8,
     /// An acknowledgement is due now.
@@ -267,6 +267,8 @@ pub(crate) struct TimestampClock {
     pub recent: u32,
     /// When it was taken, for PAWS to let go of it after 24 days (section 5.5).
     pub recent_at: Instant,
+    /// Our TSval that the same segment echoed.
+    pub echoed: u32,
 }
 
 impl TimestampClock {
@@ -364,7 +366,7 @@ pub(crate) struct Deadlines {
     pub delayed_ack_at: Instant,
     /// Text waits for its pace.
     pub pace_at: Instant,
-    /// Connect timeout, keepalive, or the end of an orphan.
+    /// Connect timeout, keepalive, user timeout, or the end of an orphan.
     pub user_at: Instant,
     pub armed: Option<TimerId>,
     pub armed_at: Instant,
@@ -411,11 +413,15 @@ pub(crate) struct User {
     pub flush_blocked: bool,
     /// Idle seconds before a keepalive probe; zero: none.
     pub keepalive_seconds: u32,
+    /// Milliseconds without progress after which the connection ends; zero: not by that.
+    pub timeout_ms: u32,
     /// Keepalive probes without an answer.
     pub unanswered_probes: u8,
     pub last_heard_at: Instant,
     /// A soft ICMP error, told when the connection gives up (RFC 1122, section 4.2.3.9).
     pub soft_error: bool,
+    /// A cookie's acknowledgement opened it.
+    pub by_cookie: bool,
 }
 
 impl User {
@@ -427,9 +433,11 @@ impl User {
             starved: false,
             flush_blocked: false,
             keepalive_seconds: options.keepalive.map_or(0, |idle| idle.as_secs().clamp(1, 1 << 31) as u32),
+            timeout_ms: options.user_timeout.map_or(0, |limit| limit.as_millis().clamp(1, 1 << 31) as u32),
             unanswered_probes: 0,
             last_heard_at: now,
             soft_error: false,
+            by_cookie: false,
         }
     }
 }
@@ -522,9 +530,10 @@ impl SendSide {
             window_ack: Seq(0),
             scale: 0,
             peer_mss: mss,
-            segment_size: mss,
             link_mtu: DEFAULT_LINK_MTU,
             path_mtu: u16::MAX,
+            longest: LongestText::default(),
+            search: None,
             data_start: initial + 1,
             ring: Ring::default(),
             limit: buffer_limit(options.send_buffer_bytes),
@@ -535,6 +544,7 @@ impl SendSide {
             sack_permitted: false,
             cwnd_limited: false,
             last_sent_at: now,
+            progress_at_ms: now.as_millis() as u32,
             probe: Probe::None,
         }
     }
@@ -568,22 +578,27 @@ impl SendSide {
 impl ReceiveSide {
     fn new(limit: u32) -> Self {
         Self {
-            initial: Seq(0),
             next: Seq(0),
             advertised: Seq(0),
             last_acked: Seq(0),
             scale: scale_for(limit),
             limit,
+            space: Self::initial_space(limit),
+            meter: RoundMeter::new(Seq(0)),
             lendable: limit,
             ring: Ring::default(),
             assembler: Assembler::default(),
             fin: None,
             segment_size: 0,
-            unacknowledged: 0,
             quick_acks: QUICK_ACKS,
             ack_now: false,
             duplicates: 0,
         }
+    }
+
+    /// Numbers that came since the last acknowledgement.
+    pub(crate) fn unacknowledged(&self) -> u32 {
+        self.next.since(self.last_acked)
     }
 
     /// RCV.WND as the peer knows it.
@@ -596,13 +611,18 @@ impl ReceiveSide {
     pub(crate) fn edge(&self) -> Seq {
         let limit = self.limit_now();
         let edge = self.next + limit.saturating_sub(self.ring.len() as u32);
-        let step = u32::from(self.segment_size).min(limit / 2).max(1);
+        let step = u32::from(self.segment_size).min(limit / 2).max(1 << self.scale);
         if edge.saturating_since(self.advertised) >= step { edge } else { self.advertised }
     }
 
-    /// Bytes that may wait for the reader: the user's limit, less when memory is short.
+    /// Beyond it no byte has a place, whatever the peer was told.
+    pub(crate) fn farthest_edge(&self) -> Seq {
+        self.next + self.limit.saturating_sub(self.ring.len() as u32)
+    }
+
+    /// Bytes that may wait for the reader: what the path needs, less when memory is short.
     pub(crate) fn limit_now(&self) -> u32 {
-        self.limit.min(self.lendable.max(self.ring.capacity() as u32))
+        self.space.min(self.lendable.max(self.ring.capacity() as u32))
     }
 
     pub(crate) fn ask_for_memory(&mut self, pool: &Pool) {

@@ -57,6 +57,7 @@ impl Connection {
         recovery.rtt.back_off();
         if self.state.is_synchronized() {
             self.enter_loss(now);
+            self.check_path(now);
         } else {
             self.send.probe = Probe::Handshake;
             self.ecn.on_syn_timeout();
@@ -100,8 +101,8 @@ impl Connection {
 
     /// RFC 9293, section 3.8.6.1: a live peer may keep its window closed for ever; a silent one may not.
     fn on_persist_timeout(&mut self, pool: &mut Pool) {
-        let gives_up = self.user.unanswered_probes >= MAX_TIMEOUTS
-            || (self.user.orphan && self.recovery.rtt.backoff() >= MAX_ORPHAN_TIMEOUTS);
+        let silent = self.user.timeout_ms == 0 && self.user.unanswered_probes >= MAX_TIMEOUTS;
+        let gives_up = silent || (self.user.orphan && self.recovery.rtt.backoff() >= MAX_ORPHAN_TIMEOUTS);
         if gives_up {
             let error = self.timeout_error();
             return self.reset(Some(error), pool);
@@ -111,7 +112,7 @@ impl Connection {
             self.send.small_allowed = true;
         } else {
             self.send.probe = Probe::Alive;
-            self.user.unanswered_probes += 1;
+            self.user.unanswered_probes = self.user.unanswered_probes.saturating_add(1);
         }
         self.recovery.rtt.back_off();
         self.effects.add(Effects::TRANSMIT);
@@ -119,14 +120,43 @@ impl Connection {
 
     fn on_user_deadline(&mut self, pool: &mut Pool, now: Instant) {
         match self.state {
-            State::SynSent { .. } | State::SynReceived { .. } => {
+            State::SynSent | State::SynReceived { .. } => {
                 let error = self.timeout_error();
                 self.finish(Some(error), pool);
             }
             State::Closed(_) => {}
             State::FinWait2 if self.user.orphan => self.finish(None, pool),
-            _ => self.check_alive(pool, now),
+            _ if self.user_timeout_at(now) <= now => {
+                let error = self.timeout_error();
+                self.reset(Some(error), pool);
+            }
+            _ => {
+                self.check_alive(pool, now);
+                self.deadlines.user_at = self.deadlines.user_at.min(self.user_timeout_at(now));
+            }
         }
+    }
+
+    /// Something waits for an acknowledgement, or for the window to open, and did not before.
+    pub(crate) fn await_progress(&mut self, now: Instant) {
+        if self.user.timeout_ms > 0 && self.state.is_synchronized() {
+            self.send.progress_at_ms = now.as_millis() as u32;
+            self.deadlines.user_at = self.deadlines.user_at.min(now + self.user_timeout());
+        }
+    }
+
+    /// When what waits has waited for too long (RFC 9293, section 3.9.1, user timeout; RFC 5482, section 3).
+    fn user_timeout_at(&self, now: Instant) -> Instant {
+        let waits = self.send.flight() > 0 || self.send.unsent() > 0;
+        if self.user.timeout_ms == 0 || !waits {
+            return NEVER;
+        }
+        let waited_ms = (now.as_millis() as u32).wrapping_sub(self.send.progress_at_ms);
+        now + Duration::from_millis(u64::from(self.user.timeout_ms.saturating_sub(waited_ms)))
+    }
+
+    fn user_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.user.timeout_ms))
     }
 
     /// RFC 9293, section 3.8.4.
@@ -145,14 +175,22 @@ impl Connection {
             self.deadlines.user_at = now + KEEPALIVE_INTERVAL;
             return;
         }
-        if self.user.unanswered_probes >= KEEPALIVE_PROBES {
+        if self.is_deaf(now) {
             let error = self.timeout_error();
             return self.reset(Some(error), pool);
         }
-        self.user.unanswered_probes += 1;
+        self.user.unanswered_probes = self.user.unanswered_probes.saturating_add(1);
         self.send.probe = Probe::Alive;
         self.deadlines.user_at = now + KEEPALIVE_INTERVAL;
         self.effects.add(Effects::TRANSMIT);
+    }
+
+    /// Nine probes without an answer, or with a user timeout as many as fit it (RFC 5482, section 4.2).
+    fn is_deaf(&self, now: Instant) -> bool {
+        match self.user.timeout_ms {
+            0 => self.user.unanswered_probes >= KEEPALIVE_PROBES,
+            _ => self.user.unanswered_probes > 0 && now.since(self.user.last_heard_at) >= self.user_timeout(),
+        }
     }
 
     pub(crate) fn set_keepalive(&mut self, now: Instant) {
@@ -169,8 +207,13 @@ impl Connection {
         }
     }
 
+    /// A user timeout says itself how long, also if that is longer (RFC 5482, section 1).
     fn most_timeouts(&self) -> u8 {
-        if self.user.orphan { MAX_ORPHAN_TIMEOUTS } else { MAX_TIMEOUTS }
+        match self.user.timeout_ms {
+            _ if self.user.orphan => MAX_ORPHAN_TIMEOUTS,
+            0 => MAX_TIMEOUTS,
+            _ => u8::MAX,
+        }
     }
 
     fn timeout_error(&self) -> TcpError {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::boundary::{Arrival, IcmpError};
-use super::connection::{Connection, Effects, Probe, State};
+use super::connection::{Connection, Effects, Probe, State, TimestampClock};
 use super::ecn;
 use super::engine::{Reply, Tcp};
 use super::flows::Target;
@@ -66,11 +66,15 @@ impl Tcp {
             return Err(Discard::TcpIcmpOutOfWindow);
         }
         match error {
-            IcmpError::TooBig { mtu } => connection.limit_path(mtu),
-            IcmpError::Refused if matches!(connection.state, State::SynSent { .. }) => {
+            IcmpError::TooBig { mtu } => {
+                let verdict = connection.on_too_big(mtu, Seq(sequence), now);
+                self.settle(slot, now);
+                return verdict;
+            }
+            IcmpError::Refused if matches!(connection.state, State::SynSent) => {
                 connection.finish(Some(TcpError::Refused), &mut self.pool);
             }
-            IcmpError::Unreachable if matches!(connection.state, State::SynSent { .. }) => {
+            IcmpError::Unreachable if matches!(connection.state, State::SynSent) => {
                 connection.finish(Some(TcpError::Unreachable), &mut self.pool);
             }
             // RFC 5927, section 5.2: an established connection outlives what anybody may forge.
@@ -205,7 +209,7 @@ impl Tcp {
         let initial = least.map_or(initial, |least| least.max(initial));
         listener.half_open += 1;
         let deadline = now + listener.options.connect_timeout;
-        let state = State::SynReceived { deadline, active: false };
+        let state = State::SynReceived { active: false };
         let mut connection = Connection::new(*tuple, initial, state, &listener.options, now);
         connection.user.listener = Some(key);
         connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
@@ -240,7 +244,7 @@ impl Tcp {
             flags: Flags::SYN.with(Flags::ACK).with(notification.setup_flags(false)),
             window: listener.options.receive_buffer_bytes.min(usize::from(u16::MAX)) as u16,
             options: Options {
-                mss: Some(connection.send.segment_size),
+                mss: Some(connection.send.peer_mss),
                 window_scale: options
                     .window_scale
                     .filter(|_| timestamps.is_some())
@@ -256,7 +260,7 @@ impl Tcp {
     /// A connection as a SYN to this listener would make it, in no book yet.
     fn passive(&self, tuple: &Tuple, key: ListenerKey, now: Instant) -> Option<Connection> {
         let options = &self.listeners.get(key)?.options;
-        let state = State::SynReceived { deadline: now + options.connect_timeout, active: false };
+        let state = State::SynReceived { active: false };
         let mut connection = Connection::new(*tuple, Seq(0), state, options, now);
         connection.user.listener = Some(key);
         connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
@@ -282,6 +286,9 @@ impl Tcp {
             return self.on_segment_of_no_flow(tuple, segment);
         }
         let Some(mss) = cookie::check(&self.secrets, tuple, irs, iss, now) else {
+            if self.may_await_cookie(tuple, segment, now) {
+                return Err(Discard::TcpCookieAwaited);
+            }
             self.answer_reset(tuple, segment);
             return Err(Discard::TcpCookieInvalid);
         };
@@ -305,6 +312,18 @@ impl Tcp {
                 Err(Discard::TcpFlowsFull)
             }
         }
+    }
+
+    /// Only the first segment after the SYN proves a cookie. One behind it may be of a connection that has merely lost
+    /// that first one, which a reset would break: its timestamp echoes ours, or else it has text to send again.
+    fn may_await_cookie(&self, tuple: &Tuple, segment: &Segment<'_>, now: Instant) -> bool {
+        let Some(Timestamps { echo, .. }) = segment.header.options.timestamps else {
+            return segment.len() > 0;
+        };
+        let clock =
+            TimestampClock { offset: self.secrets.timestamp_offset(tuple), ..TimestampClock::default() };
+        let age_ms = (now.as_millis() as u32).wrapping_sub(clock.echo_ms(echo));
+        u128::from(age_ms) <= COOKIES_HONOURED.as_millis()
     }
 
     /// A segment that belongs to no flow of ours. Today it is answered by a reset; a successor process will ask its

@@ -19,7 +19,8 @@ use super::greed::Greed;
 use super::header::{Header, MAX_HEADER};
 use super::listener::Listeners;
 use super::memory::Pool;
-use super::output::{Progress, segment_size};
+use super::output::Progress;
+use super::path_search::segment_size;
 use super::ports::PortCounters;
 use super::slab::Slab;
 use super::timewait::{TimeWait, TimeWaits};
@@ -242,6 +243,9 @@ impl Tcp {
         if effects.has(Effects::RESET_PEER) {
             self.reset_peer(key);
         }
+        if effects.has(Effects::DEAD) {
+            self.rest_after_cookie(key, now);
+        }
         if effects.has(Effects::DEAD) || effects.has(Effects::TIME_WAIT) {
             self.bury(key);
         }
@@ -286,14 +290,27 @@ impl Tcp {
         connection.finish(None, &mut self.pool);
         let effects = connection.effects.take();
         tell(connection, key, effects, &mut self.events);
+        self.acknowledge_from_time_wait(&entry, now);
+        self.lay_to_rest(key.slot, entry);
+    }
+
+    /// What ends without TIME-WAIT leaves its numbers free, and a late copy of the segment that proved a cookie would open
+    /// the connection once more, with the same text: such a connection rests however it ended.
+    fn rest_after_cookie(&mut self, key: FlowKey, now: Instant) {
+        let connection = self.connections.get(key.slot, key.life).filter(|ended| ended.user.by_cookie);
+        if let Some(connection) = connection {
+            self.lay_to_rest(key.slot, TimeWait::new(connection, now));
+        }
+    }
+
+    fn lay_to_rest(&mut self, connection: u32, entry: TimeWait) {
         let hash = self.secrets.flow_hash(&entry.tuple);
-        self.flows.remove(hash, Target::Connection(key.slot));
+        self.flows.remove(hash, Target::Connection(connection));
         if self.time_waits.len() >= self.config.max_flows
             && let Some(oldest) = self.time_waits.oldest()
         {
             self.forget_time_wait(oldest);
         }
-        self.acknowledge_from_time_wait(&entry, now);
         let slot = self.time_waits.insert(entry);
         self.flows.insert(hash, Target::TimeWait(slot));
     }
@@ -419,6 +436,10 @@ impl Tcp {
     /// Established connections and those on their way there or from there.
     pub(crate) fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    pub(super) fn armed_timers(&self) -> usize {
+        self.wheel.len()
     }
 
     #[cfg(test)]

@@ -48,6 +48,10 @@ impl Listeners {
         Self { slab: Slab::new(), by_port: BTreeMap::new(), any_port: Vec::new() }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     pub(crate) fn insert(
         &mut self,
         spec: ListenSpec,

@@ -5,6 +5,7 @@ mod arrival;
 mod assembler;
 pub(crate) mod boundary;
 mod calls;
+mod census;
 mod congestion;
 mod connection;
 mod cookie;
@@ -19,6 +20,7 @@ mod listener;
 mod memory;
 mod output;
 mod pacing;
+mod path_search;
 mod ports;
 mod rack;
 mod rtt;
@@ -30,6 +32,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod timewait;
+mod tuning;
 mod tuple;
 mod user;
 
@@ -67,9 +70,9 @@ pub struct ListenSpec {
 /// Behaviour of one connection, or of all that a listener accepts.
 #[derive(Clone, Debug)]
 pub struct TcpOptions {
-    /// Bound of the receive buffer, and so of the window (bytes).
+    /// Bound of the receive buffer, and so of the window (bytes): what it is tuned up to. Linux's tcp_rmem.
     pub receive_buffer_bytes: usize,
-    /// Bound of the send buffer (bytes).
+    /// Bound of the send buffer (bytes): what it is tuned up to. Linux's tcp_wmem.
     pub send_buffer_bytes: usize,
     /// Half-open and not yet accepted connections a listener holds.
     pub backlog: usize,
@@ -77,6 +80,9 @@ pub struct TcpOptions {
     pub connect_timeout: Duration,
     /// Idle time before keepalive probes; `None`: no probes.
     pub keepalive: Option<Duration>,
+    /// How long what was written may go without progress before the connection is reset, also while the peer keeps its
+    /// window closed (RFC 5482, section 3; Linux's TCP_USER_TIMEOUT). `None`: as long as retransmission goes on.
+    pub user_timeout: Option<Duration>,
     pub congestion: Congestion,
     /// Spread what a window lets go over its round trip, where that is a millisecond or more. BBR always does.
     pub pacing: bool,
@@ -143,11 +149,12 @@ impl Ecn {
 impl Default for TcpOptions {
     fn default() -> Self {
         Self {
-            receive_buffer_bytes: 1 << 20,
-            send_buffer_bytes: 1 << 20,
+            receive_buffer_bytes: 6 << 20,
+            send_buffer_bytes: 4 << 20,
             backlog: 1024,
             connect_timeout: Duration::from_secs(5),
             keepalive: Some(Duration::from_secs(7200)),
+            user_timeout: None,
             congestion: Congestion::default(),
             pacing: false,
             ecn: Ecn::default(),
@@ -225,6 +232,19 @@ pub struct TcpInfo {
     /// Our text is sent as ECN-capable.
     pub ecn: bool,
     pub retransmitted_segments: u32,
+}
+
+/// What TCP holds now: all of it is zero when the last connection, its rest and the last listener are over.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcpHoldings {
+    /// In whatever state but TIME-WAIT, those that are over and still held by their user included.
+    pub connections: usize,
+    pub time_waits: usize,
+    pub listeners: usize,
+    /// Bytes of buffers that connections hold.
+    pub buffer_bytes: usize,
+    /// Timers that connections have armed.
+    pub timers: usize,
 }
 
 /// Source address and destination address of a segment's IP packet.

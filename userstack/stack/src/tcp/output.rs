@@ -5,21 +5,13 @@ use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
 use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
 use super::ecn::NOT_ECT;
-use super::header::{
-    Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, MIN_HEADER, Options, TIMESTAMPS_LEN, Timestamps,
-};
+use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, Timestamps};
 use super::memory::Pool;
+use super::path_search::segment_size;
 use super::rtt::elapsed_nanos;
 use super::sequence::Seq;
 use crate::Instant;
 
-/// Bytes of an IP header without options, and of a TCP one (RFC 6691: options are not counted in an MSS).
-const HEADERS_V4: u16 = 20 + MIN_HEADER as u16;
-const HEADERS_V6: u16 = 40 + MIN_HEADER as u16;
-/// Least path MTU that an ICMP error may claim: below it the error is taken as this (RFC 1191, section 3; Linux's
-/// min_pmtu; RFC 8200, section 5).
-const MIN_PATH_MTU_V4: u16 = 552;
-const MIN_PATH_MTU_V6: u16 = 1280;
 /// Segments a connection sends before the next has its turn.
 const BURST: usize = 16;
 
@@ -50,6 +42,8 @@ enum Kind {
     Retransmission,
     TailProbe,
     New,
+    /// New text, longer than the path is known to carry.
+    PathProbe,
     Alive,
     Acknowledgement,
 }
@@ -67,6 +61,7 @@ impl Connection {
             return progress;
         }
         self.restart_after_idle(now);
+        self.renew_path_search(now);
         self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
         for _ in 0..BURST {
@@ -132,35 +127,13 @@ impl Connection {
             Err(Refused::Resolving) => Ok(()),
             Err(Refused::NoRoute) => {
                 self.user.soft_error = true;
-                if matches!(self.state, State::SynSent { .. }) {
+                if matches!(self.state, State::SynSent) {
                     self.finish(Some(TcpError::Unreachable), pool);
                     return Err(Progress::Done);
                 }
                 Ok(())
             }
         }
-    }
-
-    /// The path or the peer's MSS changed.
-    pub(crate) fn limit_segments(&mut self) {
-        let send = &mut self.send;
-        let path = segment_size(send.link_mtu.min(send.path_mtu), self.tuple.is_v6());
-        send.segment_size = send.peer_mss.min(path);
-        let overhead = if self.timestamps.enabled { TIMESTAMPS_LEN as u16 } else { 0 };
-        self.recovery.window.mss = u32::from(send.segment_size.saturating_sub(overhead).max(1));
-    }
-
-    /// An ICMP error says that the path carries `mtu` (RFC 1191, RFC 8201). What is longer is sent again, shorter.
-    pub(crate) fn limit_path(&mut self, mtu: u16) {
-        let least = if self.tuple.is_v6() { MIN_PATH_MTU_V6 } else { MIN_PATH_MTU_V4 };
-        let mtu = mtu.max(least);
-        if mtu >= self.send.path_mtu.min(self.send.link_mtu) {
-            return;
-        }
-        self.send.path_mtu = mtu;
-        self.limit_segments();
-        self.recovery.scoreboard.mark_longer_lost(self.recovery.window.mss + 1);
-        self.effects.add(Effects::TRANSMIT);
     }
 
     // ---- the decision ----
@@ -184,7 +157,7 @@ impl Connection {
 
     fn next_handshake(&self) -> Option<Plan> {
         let due = match self.state {
-            State::SynSent { .. } => self.send.probe == Probe::Handshake,
+            State::SynSent => self.send.probe == Probe::Handshake,
             State::SynReceived { .. } => self.send.probe == Probe::Handshake || self.receive.ack_now,
             _ => false,
         };
@@ -221,6 +194,11 @@ impl Connection {
         let unsent = self.send.unsent();
         if unsent == 0 {
             return self.next_fin();
+        }
+        if self.send.search.is_some()
+            && let Some(len) = self.path_probe_len()
+        {
+            return Some(self.plan_new(len, Kind::PathProbe));
         }
         let len = unsent.min(self.payload_size()).min(self.send.window_room());
         if len == 0 || !self.is_worth_sending(len, unsent) {
@@ -350,7 +328,7 @@ impl Connection {
 
     /// SYN in SYN-SENT, SYN and ACK in SYN-RECEIVED. What the peer did not offer is not answered.
     fn syn_header(&self, now: Instant) -> Header {
-        let first = matches!(self.state, State::SynSent { .. });
+        let first = matches!(self.state, State::SynSent);
         let scaled = first || self.receive.scale > 0 || self.send.scale > 0;
         let timestamps = Timestamps { value: self.timestamps.value(now), echo: self.timestamps.recent };
         Header {
@@ -360,7 +338,7 @@ impl Connection {
             ack: self.receive.next,
             flags: if first { Flags::SYN } else { Flags::SYN.with(Flags::ACK) }
                 .with(self.ecn.setup_flags(first)),
-            window: self.receive.limit.min(u32::from(u16::MAX)) as u16,
+            window: self.receive.syn_window() as u16,
             options: Options {
                 mss: Some(segment_size(self.send.link_mtu, self.tuple.is_v6())),
                 window_scale: scaled.then_some(self.receive.scale),
@@ -377,9 +355,15 @@ impl Connection {
             .then(|| Timestamps { value: self.timestamps.value(now), echo: self.timestamps.recent })
     }
 
+    /// SEG.WND. Where the shift cannot say the window exactly, a new edge is rounded down, and the one that the peer
+    /// knows already is rounded up: it does not move back (RFC 9293, section 3.8.6; RFC 7323, section 2.4).
     fn window_field(&self) -> u16 {
-        let window = self.receive.edge().saturating_since(self.receive.next);
-        (window >> self.receive.scale).min(u32::from(u16::MAX)) as u16
+        let receive = &self.receive;
+        let units = receive.edge().saturating_since(receive.next) >> receive.scale;
+        let told = |units: u32| receive.next + (units << receive.scale);
+        let moves_back = told(units).before(receive.advertised);
+        let rounds_up = moves_back && told(units + 1).at_or_before(receive.farthest_edge());
+        (units + u32::from(rounds_up)).min(u32::from(u16::MAX)) as u16
     }
 
     // ---- the books ----
@@ -393,6 +377,10 @@ impl Connection {
         match plan.kind {
             Kind::Handshake => self.on_handshake_sent(now),
             Kind::New => self.on_new_sent(plan, pool, now),
+            Kind::PathProbe => {
+                self.on_new_sent(plan, pool, now);
+                self.on_path_probe_sent(plan.seq, plan.seq + plan.len);
+            }
             Kind::Retransmission => self.on_sent_again(plan, now),
             Kind::TailProbe => self.on_tail_probe_sent(plan, pool, now),
             Kind::Alive => self.send.probe = Probe::None,
@@ -410,7 +398,6 @@ impl Connection {
     fn note_acknowledged(&mut self) {
         let receive = &mut self.receive;
         receive.last_acked = receive.next;
-        receive.unacknowledged = 0;
         receive.duplicates = if self.send.sack_permitted { 0 } else { receive.duplicates.saturating_sub(1) };
         receive.ack_now = receive.duplicates > 0;
         self.deadlines.delayed_ack_at = super::connection::NEVER;
@@ -428,7 +415,11 @@ impl Connection {
     fn on_new_sent(&mut self, plan: Plan, pool: &mut Pool, now: Instant) {
         let end = plan.seq + plan.len + u32::from(plan.fin);
         let idle = self.send.flight() == 0;
+        if idle {
+            self.await_progress(now);
+        }
         self.recovery.scoreboard.push(pool, plan.seq, end, now);
+        self.send.longest.on_sent(plan.len, end);
         self.send.next = end;
         self.stamp(plan.seq, now);
         if plan.len > 0 {
@@ -505,12 +496,10 @@ impl Connection {
     fn arm_persist(&mut self, now: Instant) {
         let waits = self.send.flight() == 0 && self.send.unsent() > 0 && self.state.is_synchronized();
         if waits && self.deadlines.loss == LossTimer::None {
+            if self.recovery.rtt.backoff() == 0 {
+                self.await_progress(now);
+            }
             self.deadlines.set_loss(LossTimer::Persist, self.recovery.rtt.timeout_from(now));
         }
     }
-}
-
-/// What a path of `mtu` carries of one segment, options included: the MSS to announce (RFC 6691).
-pub(crate) fn segment_size(mtu: u16, v6: bool) -> u16 {
-    mtu.saturating_sub(if v6 { HEADERS_V6 } else { HEADERS_V4 }).max(1)
 }

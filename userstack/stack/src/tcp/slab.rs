@@ -27,6 +27,11 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Every value, in the order of its slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flatten().filter_map(|entry| entry.value.as_ref())
+    }
+
     /// Slot and life of the new entry.
     pub(crate) fn insert(&mut self, value: T) -> (u32, u32) {
         self.len += 1;

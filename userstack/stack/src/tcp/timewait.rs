@@ -118,6 +118,7 @@ impl TimeWait {
             offset: self.timestamp_offset,
             recent: self.recent,
             recent_at: Instant::ZERO,
+            echoed: 0,
         }
     }
 

@@ -61,7 +61,7 @@ impl Tcp {
         let initial = self.secrets.initial_sequence(&tuple, now);
         let initial = least.map_or(initial, |least| least.max(initial));
         let deadline = now + options.connect_timeout;
-        let mut connection = Connection::new(tuple, initial, State::SynSent { deadline }, &options, now);
+        let mut connection = Connection::new(tuple, initial, State::SynSent, &options, now);
         connection.timestamps.offset = self.secrets.timestamp_offset(&tuple);
         connection.send.probe = Probe::Handshake;
         connection.deadlines.user_at = deadline;
@@ -140,7 +140,7 @@ impl Tcp {
         let Some(connection) = held(&mut self.connections, flow) else {
             return Poll::Ready(Err(TcpError::Closed));
         };
-        let answer = connection.read_with(limit, take, &mut self.pool);
+        let answer = connection.read_with(limit, take, &mut self.pool, now);
         self.settle(flow.slot, now);
         answer
     }
@@ -165,7 +165,7 @@ impl Tcp {
         else {
             return Err(TcpError::Closed);
         };
-        let answer = reader.splice(writer, &mut self.pool);
+        let answer = reader.splice(writer, &mut self.pool, now);
         self.settle(from.slot, now);
         self.settle(to.slot, now);
         answer

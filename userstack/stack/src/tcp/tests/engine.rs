@@ -102,6 +102,13 @@ fn a_key_misses_after_close_and_in_the_next_life() {
 }
 
 #[test]
+fn a_writer_of_more_than_memory_lends_gets_the_smallest_buffer() {
+    let mut pair = Pair::new(plain(), 32 << 10);
+    let (_, server) = pair.open();
+    assert_eq!(pair.server.tcp.write(server, &[&[1; 10_000]], pair.now), Poll::Ready(Ok(4096)));
+}
+
+#[test]
 fn a_cookie_of_a_worker_with_all_the_connections_it_may_have_is_tcp_flows_full() {
     let mut pair = Pair::new(TcpOptions { backlog: 5_000, ..plain() }, 1 << 30);
     pair.server.tcp.set_max_flows(1);

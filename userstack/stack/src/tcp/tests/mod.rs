@@ -1,5 +1,6 @@
 //! Tests of the whole engine: hosts and a link in memory, on virtual time.
 
+mod buffers;
 mod cost;
 mod document;
 mod engine;

@@ -34,6 +34,8 @@ struct Faults {
     loss_percent: u64,
     reorder_percent: u64,
     duplicate_percent: u64,
+    /// Longer packets vanish without a word (IP bytes).
+    carries: usize,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,10 @@ impl World {
     }
 
     fn put(&mut self, to: usize, packet: Packet) {
-        let Faults { delay, loss_percent, reorder_percent, duplicate_percent } = self.faults;
+        let Faults { delay, loss_percent, reorder_percent, duplicate_percent, carries } = self.faults;
+        if packet.bytes.len() + if packet.source.is_ipv6() { 40 } else { 20 } > carries {
+            return;
+        }
         let copies = 1 + u64::from(self.random.below(100) < duplicate_percent);
         for _ in 0..copies {
             if self.random.below(100) < loss_percent {
@@ -228,7 +233,13 @@ fn calm() -> Case {
     Case {
         addresses: ["10.0.0.1", "10.0.0.2"],
         mtu: 1500,
-        faults: Faults { delay, loss_percent: 0, reorder_percent: 0, duplicate_percent: 0 },
+        faults: Faults {
+            delay,
+            loss_percent: 0,
+            reorder_percent: 0,
+            duplicate_percent: 0,
+            carries: usize::MAX,
+        },
         len: 300_000,
         options: TcpOptions { keepalive: None, ..TcpOptions::default() },
         connections: 1,
@@ -265,6 +276,31 @@ fn a_calm_link_carries_both_streams_without_a_timeout() {
 #[test]
 fn a_packet_of_65535_bytes_is_used_whole() {
     transfer(2, &Case { mtu: u16::MAX, len: 2_000_000, ..calm() });
+}
+
+/// RFC 4821: nobody says that long packets do not arrive.
+#[test]
+fn a_path_that_swallows_long_packets_carries_both_streams_all_the_same() {
+    for (mtu, carries) in [(1500, 1400), (9000, 1500), (65_535, 1500)] {
+        for addresses in [["10.0.0.1", "10.0.0.2"], ["2001:db8::1", "2001:db8::2"]] {
+            let mut case = Case { mtu, addresses, len: 400_000, ..calm() };
+            case.faults.carries = carries;
+            let took = transfer(4, &case);
+            // Three timeouts of a side that has measured no round trip yet, and whose SYN was lost (RFC 6298, 5.7): 3, 6
+            // and 12 seconds.
+            assert!(took < Duration::from_secs(25), "{mtu} over {carries}: {took:?}");
+        }
+    }
+}
+
+/// Window scale, tuning of both buffers and congestion control together: a long fat path is filled.
+#[test]
+fn buffers_grow_to_what_a_long_path_needs() {
+    let mut case = Case { len: 12_000_000, ..calm() };
+    case.faults.delay = Duration::from_millis(50);
+    let took = transfer(5, &case);
+    // Slow start doubles from 14,600 bytes each 100 ms; with windows of 64 KiB it would be 18 s.
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
 }
 
 fn number_in(variable: &str, otherwise: u64) -> u64 {

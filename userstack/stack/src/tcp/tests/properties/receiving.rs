@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::pattern;
 use super::peer::{Conversation, Heard, quiet};
+use super::{a_part_of_the_cases, pattern};
 use crate::tcp::TcpOptions;
 
 /// Bytes of the peer's stream; its FIN is the number behind them.
@@ -113,7 +113,7 @@ fn read(model: &mut Model, conversation: &mut Conversation, most: usize) -> Resu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(a_part_of_the_cases(2))]
 
     #[test]
     fn what_arrives_in_any_order_is_acknowledged_offered_and_read_as_a_set_of_bytes_says(

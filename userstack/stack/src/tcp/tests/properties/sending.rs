@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::pattern;
 use super::peer::{Conversation, Heard, Said, quiet};
+use super::{a_part_of_the_cases, pattern};
 
 /// Time enough for every timeout of a peer that answers.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -97,7 +97,7 @@ impl Receiver {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(a_part_of_the_cases(4))]
 
     #[test]
     fn all_that_is_written_arrives_whatever_is_lost_and_nothing_beyond_the_window(steps in steps()) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::pattern;
 use super::peer::{Conversation, Heard, Said, quiet};
+use super::{a_part_of_the_cases, pattern};
 use crate::tcp::header::Flags;
 
 const URG: Flags = Flags(0x20);
@@ -85,7 +85,7 @@ impl Way {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(a_part_of_the_cases(2))]
 
     #[test]
     fn the_short_way_of_an_expected_segment_does_what_the_long_way_does(steps in steps()) {

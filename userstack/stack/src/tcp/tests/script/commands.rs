@@ -61,6 +61,7 @@ impl Runner {
         let spec = ListenSpec { addresses, port: Some(port), interface: None };
         let key = self.host.tcp.listen(spec, self.options.clone()).map_err(|error| format!("{error:?}"))?;
         self.listener = Some(key);
+        self.listeners.push(key);
         // Segments that do not say otherwise are to the listener again.
         self.peers.values_mut().for_each(|peer| peer.local_port = None);
         Ok(())
@@ -86,13 +87,16 @@ impl Runner {
         let remote = SocketAddr::new(self.peer_address(endpoint.host), endpoint.port);
         let local = self.host.address;
         let key = self.host.tcp.connect(remote, local, self.options.clone(), &mut |_, _| true, self.now);
-        let told = key.as_ref().map_or_else(|error| format!("{error:?}").to_lowercase(), |_| "yes".into());
-        expect_equal("connect", told.as_str(), expected)?;
-        let Ok(key) = key else { return Ok(()) };
-        let port = self.host.tcp.info(key).ok_or("gone")?.local.port();
-        self.peers.entry(endpoint).or_default().local_port = Some(port);
-        self.hold(name, key);
-        Ok(())
+        let told = match key {
+            Ok(key) => {
+                let port = self.host.tcp.info(key).ok_or("gone")?.local.port();
+                self.peers.entry(endpoint).or_default().local_port = Some(port);
+                self.hold(name, key);
+                "yes".into()
+            }
+            Err(refused) => format!("{refused:?}").to_lowercase(),
+        };
+        expect_equal("connect", told.as_str(), expected)
     }
 
     fn connected(&mut self, expected: &[&str]) -> Outcome {
@@ -113,12 +117,17 @@ impl Runner {
     fn accept_nothing(&mut self) -> Outcome {
         match self.host.tcp.accept(self.listener.ok_or("no listener")?) {
             Poll::Pending => Ok(()),
+            Poll::Ready(Ok(key)) => {
+                self.held.push(key);
+                Err("a connection waits to be accepted".into())
+            }
             other => Err(format!("accept: {other:?}")),
         }
     }
 
     fn hold(&mut self, name: &str, key: FlowKey) {
         self.current = name.into();
+        self.held.push(key);
         self.flows.insert(name.into(), Flow { key, written: 0, read: 0 });
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Outcome;
 use super::notation::{duration, number};
 use super::runner::{Runner, expect_equal};
+use crate::Defence;
 
 /// How far a time may be from what a script says: scripts write milliseconds.
 const PRECISION: Duration = Duration::from_micros(500);
@@ -30,7 +31,10 @@ impl Runner {
             "connections" => self.host.tcp.connections() as u64,
             "time_waits" => self.host.tcp.time_waits.len() as u64,
             "half_open" => self.half_open()?,
-            _ => return Err("no such command".into()),
+            _ => {
+                let defence = Defence::ALL.iter().find(|defence| defence.name() == name);
+                self.host.tcp.defences().of(*defence.ok_or("no such command")?)
+            }
         };
         let (least, most) = expected.split_once("..").unwrap_or((expected, expected));
         let within = (number(least)?..=number(most)?).contains(&measured);

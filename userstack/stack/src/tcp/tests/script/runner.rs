@@ -38,6 +38,9 @@ pub(super) struct Runner {
     /// Segments sent, and when, that no line has asked for yet.
     pub emitted: VecDeque<(Instant, Packet)>,
     pub listener: Option<ListenerKey>,
+    /// All that were opened, for the end.
+    pub listeners: Vec<ListenerKey>,
+    pub held: Vec<FlowKey>,
     pub flows: HashMap<String, Flow>,
     /// The name of the connection that lines are about.
     pub current: String,
@@ -59,6 +62,8 @@ impl Runner {
             peers: HashMap::new(),
             emitted: VecDeque::new(),
             listener: None,
+            listeners: Vec::new(),
+            held: Vec::new(),
             flows: HashMap::new(),
             current: String::new(),
         }
@@ -121,6 +126,27 @@ impl Runner {
         self.expect_silence()?;
         self.advance(time);
         self.expect_silence()
+    }
+
+    /// Time passes, and what is sent is heard without being asked for.
+    pub fn overhear(&mut self, time: Duration) {
+        self.transmit();
+        self.advance(time);
+        for (_, packet) in std::mem::take(&mut self.emitted) {
+            self.note(&packet);
+        }
+        self.host.discards.clear();
+    }
+
+    /// Every listener and connection, on a world that is well again.
+    pub fn let_all_go(&mut self) {
+        (self.host.wire.refuse, self.host.wire.room) = (None, usize::MAX);
+        for key in self.listeners.drain(..) {
+            self.host.tcp.unlisten(key, self.now);
+        }
+        for key in self.held.drain(..) {
+            self.host.tcp.abort(key, self.now);
+        }
     }
 
     // ---- what is expected ----

@@ -29,6 +29,7 @@ impl Runner {
             "no_delay" => self.options.no_delay = value == "on",
             "keepalive" if value == "off" => self.options.keepalive = None,
             "keepalive" => self.options.keepalive = Some(duration(value)?),
+            "user_timeout" => self.options.user_timeout = Some(duration(value)?),
             "connect_timeout" => self.options.connect_timeout = duration(value)?,
             "congestion" => {
                 self.options.congestion = Congestion::from_name(value).ok_or("no such control")?
