@@ -5,6 +5,7 @@
 //! waited longest is what nobody completes. A table that refused the newest instead would be closed for half a minute by
 //! as many single fragments as it has places. A sender has a part of the table only, and loses its own oldest beyond it.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const CE: u8 = 0b11;
 const MAX_PACKET_BYTES: usize = 65_535;
 
 /// Which packet a fragment belongs to.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Whole {
     source: u128,
     destination: u128,
@@ -149,35 +150,43 @@ impl Reassembly {
         self.partials.insert(key, partial);
     }
 
-    /// A place for one more packet of `source`.
+    /// A place for one more packet of `source`. The table is looked through once, and only when it is well filled.
     fn make_place(&mut self, source: u128) {
-        let of_source = |key: &Whole| key.source == source;
-        if self.partials.len() >= MAX_OF_ONE_SOURCE
-            && self.partials.keys().filter(|key| of_source(key)).count() >= MAX_OF_ONE_SOURCE
-        {
-            self.evict_oldest(of_source);
+        if self.partials.len() < MAX_OF_ONE_SOURCE {
+            return;
         }
-        if self.partials.len() >= MAX_PARTIALS {
-            self.evict_oldest(|_| true);
+        let (mut own, mut oldest, mut oldest_own) = (0, None, None);
+        for (key, partial) in &self.partials {
+            let age = Some((Reverse(partial.number), *key));
+            if key.source == source {
+                own += 1;
+                oldest_own = oldest_own.max(age);
+            }
+            oldest = oldest.max(age);
+        }
+        if own >= MAX_OF_ONE_SOURCE {
+            self.evict(oldest_own);
+        } else if self.partials.len() >= MAX_PARTIALS {
+            self.evict(oldest);
         }
     }
 
     /// Room for `bytes` more of the packet `key`; false when all others together would not make it.
     fn make_room(&mut self, key: Whole, bytes: usize) -> bool {
         while self.bytes + bytes > self.max_bytes {
-            if !self.evict_oldest(|other| *other != key) {
+            let others = self.partials.iter().filter(|(other, _)| **other != key);
+            let oldest = others.map(|(other, partial)| (Reverse(partial.number), *other)).max();
+            if oldest.is_none() {
                 return false;
             }
+            self.evict(oldest);
         }
         true
     }
 
-    fn evict_oldest(&mut self, may_go: impl Fn(&Whole) -> bool) -> bool {
-        let candidates = self.partials.iter().filter(|(key, _)| may_go(key));
-        let oldest = candidates.min_by_key(|(_, partial)| partial.number).map(|(key, _)| *key);
-        let gone = oldest.and_then(|key| self.remove(key));
-        self.evicted += gone.as_ref().map_or(0, |partial| partial.parts.len());
-        gone.is_some()
+    fn evict(&mut self, oldest: Option<(Reverse<u64>, Whole)>) {
+        let gone = oldest.and_then(|(_, key)| self.remove(key));
+        self.evicted += gone.map_or(0, |partial| partial.parts.len());
     }
 
     /// Fragments of packets that gave way since this was asked last.
