@@ -76,7 +76,9 @@ async fn answer(request: Request<Incoming>, node: Rc<Node>) -> Result<Response<F
         },
         other => text(
             StatusCode::NOT_FOUND,
-            format!("no {other} here: /ready /metrics /tables /discards /defences /queues /sessions /capture\n"),
+            format!(
+                "no {other} here: /ready /metrics /tables /discards /defences /queues /sessions /capture\n"
+            ),
         ),
     })
 }

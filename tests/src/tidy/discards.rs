@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn a_defence_that_no_test_names_is_found() {
         let list = "defences! { /// A. \n Walled = \"walled\", /// B. \n Moated = \"moated\", }";
-        let tests = "#[cfg(test)] mod tests { fn t() { (Discard::Short, Discard::TooLong, Defence::Walled); } }";
+        let tests =
+            "#[cfg(test)] mod tests { fn t() { (Discard::Short, Discard::TooLong, Defence::Walled); } }";
         let found = found(&[("src/defence.rs", list), ("src/a.rs", tests)], &[]);
         assert_eq!(found, ["userstack/stack/src/defence.rs: no test names moated (Defence::Moated)"]);
     }

@@ -84,7 +84,8 @@ fn of_one_attack() {
 
 #[test]
 fn every_attack_that_is_measured_is_one() {
-    for attack in ["handshake", "syn", "ack", "reset", "data", "crumb", "sack", "fragment", "martian", "echo"] {
+    for attack in ["handshake", "syn", "ack", "reset", "data", "crumb", "sack", "fragment", "martian", "echo"]
+    {
         let (mut target, mut frames) = scene(attack, 64);
         attacked(&mut target, &mut frames);
     }

@@ -182,7 +182,8 @@ fn socket_ports(secret: u8) -> Vec<u16> {
     (0..200)
         .map(|_| {
             let socket = target.stack.udp_bind("10.0.0.1:0".parse().unwrap(), None).unwrap();
-            let sent = target.stack.udp_send(socket, b"query", "198.51.100.1:53".parse().unwrap(), target.now);
+            let sent =
+                target.stack.udp_send(socket, b"query", "198.51.100.1:53".parse().unwrap(), target.now);
             assert_eq!(sent, std::task::Poll::Ready(Ok(())));
             let frame = target.frames().remove(0);
             target.stack.udp_close(socket);
