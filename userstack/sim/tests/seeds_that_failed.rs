@@ -23,4 +23,6 @@ plans! {
     cookie_overtaken_by_an_acknowledgement,
     /// A late copy of the segment that proves a SYN cookie opened the connection once more, after its end.
     cookie_replayed,
+    /// A SYN was answered by a cookie, and its copy, which found room, with another sequence number.
+    half_open_after_a_cookie,
 }

@@ -534,9 +534,12 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let mut edges: Vec<usize> = cuts.into_iter().map(|cut| cut * 8).filter(|cut| *cut < payload.len()).collect();
+            if edges.is_empty() {
+                // Not rejected: of the nightly run's cases too many would be.
+                edges.push(8);
+            }
             edges.insert(0, 0);
             edges.push(payload.len());
-            prop_assume!(edges.len() > 2);
             let mut parts: Vec<_> = edges.windows(2).map(|edge| (edge[0], edge[1])).collect();
             let last = parts.len() - 1;
             parts.sort_by_key(|(start, _)| (*start as u64 + 1).wrapping_mul(seed | 1) >> 7);

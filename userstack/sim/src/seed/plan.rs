@@ -183,10 +183,16 @@ pub enum Fault {
     Mark {
         ppm: u32,
     },
+    /// The link to the server carries less for a while, and nobody says so.
+    Hole {
+        at_ms: u32,
+        for_ms: u32,
+        mtu: u16,
+    },
 }
 
 impl Fault {
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "loss",
         "bursts",
         "lose-every",
@@ -202,6 +208,7 @@ impl Fault {
         "scribble",
         "scarce",
         "mark",
+        "hole",
     ];
 
     pub fn name(self) -> &'static str {
@@ -221,6 +228,7 @@ impl Fault {
             Self::Scribble { .. } => 12,
             Self::Scarce { .. } => 13,
             Self::Mark { .. } => 14,
+            Self::Hole { .. } => 15,
         };
         Self::NAMES[kind]
     }
@@ -249,7 +257,7 @@ impl Fault {
                 side,
                 outwards: random.coin(),
                 at_ms: random.up_to(SPAN_MS),
-                for_ms: random.between(100, 8_000),
+                for_ms: random.between(100, 2_500),
             },
             8 => {
                 let ppm = random.up_to(100_000) as i32;
@@ -265,7 +273,12 @@ impl Fault {
             },
             12 => Self::Scribble { side, at_ms: random.up_to(SPAN_MS) },
             13 => Self::Scarce { side, kibibytes: random.magnitude(200, 2) },
-            _ => Self::Mark { ppm: random.up_to(200_000) },
+            14 => Self::Mark { ppm: random.up_to(200_000) },
+            _ => Self::Hole {
+                at_ms: random.up_to(SPAN_MS),
+                for_ms: random.between(500, 10_000),
+                mtu: random.between(1_280, 1_480) as u16,
+            },
         }
     }
 }

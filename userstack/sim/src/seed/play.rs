@@ -105,6 +105,8 @@ enum Happening {
     Begin(Fault),
     Widen(Side),
     Scribble,
+    /// The server's link carries packets of that length.
+    Carry(u16),
 }
 
 impl Play {
@@ -178,6 +180,7 @@ impl Play {
                 | Fault::Blackout { at_ms, .. }
                 | Fault::Stall { at_ms, .. }
                 | Fault::Scribble { at_ms, .. }
+                | Fault::Hole { at_ms, .. }
                 | Fault::Restart { at_ms, .. } => {
                     let at = now + Duration::from_millis(u64::from(at_ms));
                     self.due.push((at, Happening::Begin(fault)));
@@ -260,6 +263,7 @@ impl Play {
                 return self.pair.router.borrow_mut().set_mtu(side as usize, LinkConfig::default().mtu);
             }
             Happening::Scribble => return self.scribble(now),
+            Happening::Carry(mtu) => return self.carry(mtu),
         };
         self.reached.fault(fault.name());
         let millis = |millis: u32| Duration::from_millis(u64::from(millis));
@@ -280,6 +284,10 @@ impl Play {
                 self.pair.network.stall(number, millis(for_ms));
             }
             Fault::Restart { side, .. } => self.restart(side, now),
+            Fault::Hole { for_ms, mtu, .. } => {
+                self.carry(mtu);
+                self.plan_ahead(now + millis(for_ms), Happening::Carry(LinkConfig::default().mtu));
+            }
             Fault::Scribble { side, .. } => {
                 self.scribbles = desk(side).frames().into_iter().rev().map(|frame| (side, frame)).collect();
                 self.scribble(now);
@@ -291,6 +299,11 @@ impl Play {
     fn plan_ahead(&mut self, at: Instant, happening: Happening) {
         self.due.push((at, happening));
         self.due.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    }
+
+    fn carry(&mut self, mtu: u16) {
+        let link = LinkConfig { mtu, ..uncorrupted(link(&self.plan)) };
+        self.pair.network.set_link(LINKS[1], &link);
     }
 
     fn scribble(&mut self, now: Instant) {

@@ -25,7 +25,6 @@ const STATES: [&str; 11] = [
 
 /// What no seed reaches, and why.
 pub const UNREACHABLE: &[(&str, &str)] = &[
-    ("too long", "interfaces send what their links carry, and the router says when it is too much"),
     ("interface_unknown", NO_SUCH_HOST),
     ("interface_gone", NO_SUCH_HOST),
     ("no_source_address", NO_SUCH_HOST),

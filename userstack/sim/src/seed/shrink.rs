@@ -65,7 +65,7 @@ impl Search {
             for part in [0, 8, 2] {
                 let mut plan = self.best.clone();
                 let conversation = &mut plan.conversations[index];
-                let less = |bytes: u32| if part == 0 { 0 } else { bytes / part };
+                let less = |bytes: u32| bytes.checked_div(part).unwrap_or(0);
                 (conversation.upload, conversation.download) =
                     (less(conversation.upload), less(conversation.download));
                 if self.offer(plan, fails) {

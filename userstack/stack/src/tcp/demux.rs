@@ -205,8 +205,10 @@ impl Tcp {
             self.send_cookie(tuple, key, segment, now);
             return Err(Discard::TcpSynCookie);
         }
-        let initial = self.secrets.initial_sequence(tuple, now);
+        let answered = self.cookie_that_answered(tuple, key, segment, now).filter(|_| least.is_none());
+        let initial = answered.unwrap_or_else(|| self.secrets.initial_sequence(tuple, now));
         let initial = least.map_or(initial, |least| least.max(initial));
+        let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         listener.half_open += 1;
         let deadline = now + listener.options.connect_timeout;
         let state = State::SynReceived { active: false };
@@ -221,6 +223,23 @@ impl Tcp {
             self.settle(slot, now);
         }
         Ok(())
+    }
+
+    /// The sequence with which this SYN, if it came before, was answered when there was no room for it: a copy that finds
+    /// room begins there too, or the acknowledgement of the first answer would look like that of a stranger. Without
+    /// timestamps the two answers differ in more than that.
+    fn cookie_that_answered(
+        &self,
+        tuple: &Tuple,
+        key: ListenerKey,
+        segment: &Segment<'_>,
+        now: Instant,
+    ) -> Option<Seq> {
+        let options = &segment.header.options;
+        let cookie_at = self.listeners.get(key)?.cookie_at?;
+        let recent = now.since(cookie_at) <= COOKIES_HONOURED && options.timestamps.is_some();
+        let mss = options.mss.filter(|_| recent)?;
+        Some(cookie::make(&self.secrets, tuple, segment.header.seq, mss, now))
     }
 
     fn send_cookie(&mut self, tuple: &Tuple, key: ListenerKey, segment: &Segment<'_>, now: Instant) {

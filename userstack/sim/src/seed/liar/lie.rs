@@ -99,7 +99,7 @@ impl Lie {
             Self::Syn => plain.flags = SYN,
             Self::SynAck => plain.flags = SYN | ACK,
             Self::NoFlags => plain.flags = 0,
-            Self::AllFlags => plain.flags = u8::MAX & !RST,
+            Self::AllFlags => plain.flags = !RST,
             Self::NoAcknowledgement => {
                 (plain.flags, plain.text) = (PSH, vec![b'n'; 10]);
             }

@@ -162,20 +162,39 @@ impl Liar {
 
     /// An ICMP error of its own making about a segment that the other side may have sent.
     fn forge_error(&mut self, ends: Ends, flow: &Flow) {
-        let (IpAddr::V4(_), between) = (ends.local.ip(), (ends.local.ip(), ends.remote.ip())) else { return };
         let seq = if self.random.chance(500_000) { flow.expected } else { self.random.next() as u32 };
         let mut transport = ends.remote.port().to_be_bytes().to_vec();
         transport.extend(ends.local.port().to_be_bytes());
         transport.extend(seq.to_be_bytes());
-        let quoted = segment::frame(([0; 6], [0; 6]), (between.1, between.0), wire::PROTOCOL_TCP, &transport);
-        // Destination unreachable: host, port, or fragmentation needed with a small MTU (RFC 792, RFC 1191).
-        let (code, mtu) = [(1, 0), (3, 0), (4, 600)][self.random.below(3) as usize];
-        let mut message = vec![3, code, 0, 0, 0, 0, (mtu >> 8) as u8, mtu as u8];
-        message.extend(&quoted[wire::ETHERNET_BYTES..]);
-        let sum = wire::checksum(&[&message]);
-        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        let (own, other) = (ends.local.ip(), ends.remote.ip());
+        let quoted = segment::frame(([0; 6], [0; 6]), (other, own), wire::PROTOCOL_TCP, &transport);
+        let mut quoted = quoted[wire::ETHERNET_BYTES..].to_vec();
+        // It was a full segment, of which errors quote the beginning.
+        let length_at = if own.is_ipv4() { 2 } else { 4 };
+        quoted[length_at..length_at + 2].copy_from_slice(&MSS.to_be_bytes());
+        let kind = self.random.below(3) as usize;
+        let (protocol, message) = match (own, other) {
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                // Too big, with an MTU that IPv6 may have and one that it has not; no port (RFC 4443, section 3).
+                let head =
+                    [[2, 0, 0, 0, 0, 0, 5, 0], [2, 0, 0, 0, 0, 0, 2, 0], [1, 4, 0, 0, 0, 0, 0, 0]][kind];
+                let mut message = [&head[..], &quoted].concat();
+                let sum = wire::icmpv6_checksum(own, other, &message);
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                (wire::PROTOCOL_ICMPV6, message)
+            }
+            _ => {
+                // No host, no port, or fragmentation needed with a small MTU (RFC 792, RFC 1191).
+                let head =
+                    [[3, 1, 0, 0, 0, 0, 0, 0], [3, 3, 0, 0, 0, 0, 0, 0], [3, 4, 0, 0, 0, 0, 2, 0]][kind];
+                let mut message = [&head[..], &quoted].concat();
+                let sum = wire::checksum(&[&message]);
+                message[2..4].copy_from_slice(&sum.to_be_bytes());
+                (wire::PROTOCOL_ICMP, message)
+            }
+        };
         let macs = (self.home.mac, self.home.router);
-        let _lost = self.end.send(&segment::frame(macs, between, wire::PROTOCOL_ICMP, &message));
+        let _lost = self.end.send(&segment::frame(macs, (own, other), protocol, &message));
     }
 
     /// A lie on a flow of which nothing was heard just now.

@@ -205,7 +205,7 @@ impl Desk {
         let part = |identification: u16, offset: u16, more: bool, len: usize| {
             let mut frame = self.v4(wire::PROTOCOL_UDP, &vec![0x66; len]);
             frame[18..20].copy_from_slice(&identification.to_be_bytes());
-            frame[20..22].copy_from_slice(&(offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+            frame[20..22].copy_from_slice(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
             mend(&mut frame);
             frame
         };

@@ -161,7 +161,7 @@ pub(super) fn tcp(ends: Ends, said: &Said) -> Vec<u8> {
     segment.extend(ends.remote.port().to_be_bytes());
     segment.extend(said.seq.to_be_bytes());
     segment.extend(said.ack.to_be_bytes());
-    segment.extend([((TCP_BYTES + options.len()) / 4 << 4) as u8, said.flags]);
+    segment.extend([(((TCP_BYTES + options.len()) / 4) << 4) as u8, said.flags]);
     segment.extend(said.window.to_be_bytes());
     // Checksum, and an urgent pointer that points somewhere.
     segment.extend([0, 0, 0, u8::from(said.flags & URG != 0)]);
