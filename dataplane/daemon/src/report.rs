@@ -41,13 +41,13 @@ pub struct DiscardStatus {
 impl WorkerReport {
     pub fn of(worker: &mut Worker<Proxy>) -> Self {
         let own = worker.discards().clone();
-        let discards = {
+        let (discards, defences) = {
             let stack = worker.core.stack();
             let of = |reason| stack.discards().of(reason) + stack.late_discards().of(reason) + own.of(reason);
-            Discard::ALL.iter().map(|&reason| of(reason)).collect()
+            let warded = |&defence: &Defence| stack.defences().of(defence);
+            let discards = Discard::ALL.iter().map(|&reason| of(reason)).collect();
+            (discards, Defence::ALL.iter().map(warded).collect())
         };
-        let warded = worker.core.stack().defences();
-        let defences = Defence::ALL.iter().map(|&defence| warded.of(defence)).collect();
         let mut samples = Vec::new();
         worker.application.samples(&mut |sample| samples.push(sample));
         let ports = worker.ports_mut().iter_mut().map(|port| (port.name.clone(), port.counters())).collect();

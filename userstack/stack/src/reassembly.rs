@@ -5,7 +5,6 @@
 //! waited longest is what nobody completes. A table that refused the newest instead would be closed for half a minute by
 //! as many single fragments as it has places. A sender has a part of the table only, and loses its own oldest beyond it.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ const CE: u8 = 0b11;
 const MAX_PACKET_BYTES: usize = 65_535;
 
 /// Which packet a fragment belongs to.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 struct Whole {
     source: u128,
     destination: u128,
@@ -80,6 +79,19 @@ struct Part {
 /// What a packet that waits costs beside its bytes: its entry here and its timer; and what each part does.
 const PARTIAL_BYTES: usize = size_of::<(Whole, Partial)>() + 64;
 const PART_BYTES: usize = size_of::<Part>();
+
+/// The packet of the least number so far.
+#[derive(Copy, Clone, Debug, Default)]
+struct Oldest(Option<(u64, Whole)>);
+
+impl Oldest {
+    #[inline]
+    fn consider(&mut self, key: &Whole, number: u64) {
+        if self.0.is_none_or(|(least, _)| number < least) {
+            self.0 = Some((number, *key));
+        }
+    }
+}
 
 /// What became of a fragment.
 #[derive(Debug)]
@@ -155,14 +167,13 @@ impl Reassembly {
         if self.partials.len() < MAX_OF_ONE_SOURCE {
             return;
         }
-        let (mut own, mut oldest, mut oldest_own) = (0, None, None);
+        let (mut own, mut oldest, mut oldest_own) = (0, Oldest::default(), Oldest::default());
         for (key, partial) in &self.partials {
-            let age = Some((Reverse(partial.number), *key));
+            oldest.consider(key, partial.number);
             if key.source == source {
                 own += 1;
-                oldest_own = oldest_own.max(age);
+                oldest_own.consider(key, partial.number);
             }
-            oldest = oldest.max(age);
         }
         if own >= MAX_OF_ONE_SOURCE {
             self.evict(oldest_own);
@@ -174,9 +185,10 @@ impl Reassembly {
     /// Room for `bytes` more of the packet `key`; false when all others together would not make it.
     fn make_room(&mut self, key: Whole, bytes: usize) -> bool {
         while self.bytes + bytes > self.max_bytes {
+            let mut oldest = Oldest::default();
             let others = self.partials.iter().filter(|(other, _)| **other != key);
-            let oldest = others.map(|(other, partial)| (Reverse(partial.number), *other)).max();
-            if oldest.is_none() {
+            others.for_each(|(other, partial)| oldest.consider(other, partial.number));
+            if oldest.0.is_none() {
                 return false;
             }
             self.evict(oldest);
@@ -184,8 +196,8 @@ impl Reassembly {
         true
     }
 
-    fn evict(&mut self, oldest: Option<(Reverse<u64>, Whole)>) {
-        let gone = oldest.and_then(|(_, key)| self.remove(key));
+    fn evict(&mut self, oldest: Oldest) {
+        let gone = oldest.0.and_then(|(_, key)| self.remove(key));
         self.evicted += gone.map_or(0, |partial| partial.parts.len());
     }
 
