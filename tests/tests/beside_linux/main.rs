@@ -24,6 +24,35 @@ use tests::{Lab, Mesh, Namespace, is_root};
 use transfer::Kind;
 
 const PORT: u16 = 9000;
+
+/// A listener of ours for each congestion control, all to the demo's service of streams.
+fn listeners() -> String {
+    let listener = |(number, control): (u16, &str)| {
+        let control = if control == "reno" { "newreno" } else { control };
+        format!(
+            "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{ name: {control}, annotations: {{ ringway.mesh/congestion: {control} }} }}
+spec:
+  gatewayClassName: ringway
+  addresses: [{{ value: {MESH} }}, {{ value: \"{MESH_V6}\" }}]
+  listeners: [{{ name: stream, port: {port}, protocol: TCP }}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {{ name: {control} }}
+spec:
+  parentRefs: [{{ name: {control} }}]
+  rules: [{{ backendRefs: [{{ name: echo, port: {PORT} }}] }}]
+",
+            port = PORT + 1 + number
+        )
+    };
+    (0..).zip(CONTROLS).map(listener).collect()
+}
+
 /// A near network of the day before yesterday: what two cores carry beside both ends, so that TCP decides and not they.
 const SHAPE: Impairment = Impairment {
     seed: 0,
@@ -79,7 +108,9 @@ impl Field {
         for address in ["10.88.0.13", "fd88::13"] {
             transfer::serve(&lab.media, SocketAddr::new(ip(address), PORT));
         }
-        let resources = lab_resources().replace(MESH, "10.99.0.80").replace(MESH_V6, "fd99::80");
+        let resources = format!("{}{}", lab_resources(), listeners())
+            .replace(MESH, "10.99.0.80")
+            .replace(MESH_V6, "fd99::80");
         // One more line of the list that ends the example; a line that began as its others do would take their place.
         let uplink = "  - { role: uplink, name: g0, addresses: [10.99.0.80/24, \"fd99::80/64\"] }";
         let mesh = Mesh::start(lab, Tables::Files(&resources), uplink);
@@ -96,7 +127,10 @@ impl Field {
             (System::Ringway, true) => (&self.to_mesh, "fd99::80"),
         };
         link.begin(seed, cell.lost_per_million);
-        let goodput = transfer::run(&self.mesh.lab.client, SocketAddr::new(ip(address), PORT), cell.kind);
+        let control =
+            CONTROLS.iter().position(|control| *control == cell.control).expect("one of ours") as u16;
+        let port = if system == System::Ringway { PORT + 1 + control } else { PORT };
+        let goodput = transfer::run(&self.mesh.lab.client, SocketAddr::new(ip(address), port), cell.kind);
         let (came, lost) = link.counts();
         goodput.unwrap_or_else(|error| {
             panic!("{system:?}, {cell:?}, seed {seed}: {error}; {lost} of {came} packets lost")
@@ -121,8 +155,15 @@ fn every_byte_crosses_a_bad_link() {
     let field = Field::lay();
     for lost_per_million in LOSSES {
         let bulk = bulk_bytes(lost_per_million) / 4;
-        for (v6, kind) in [(false, Kind::Down(bulk)), (true, Kind::Up(bulk)), (true, Kind::Short(40))] {
-            let cell = Cell { control: "cubic", v6, kind, lost_per_million };
+        let runs = [
+            ("cubic", false, Kind::Down(bulk)),
+            ("bbr", true, Kind::Down(bulk)),
+            ("reno", true, Kind::Up(bulk)),
+            ("cubic", true, Kind::Short(40)),
+        ];
+        for (control, v6, kind) in runs {
+            let cell = Cell { control, v6, kind, lost_per_million };
+            transfer::set_control(control);
             field.run(System::Ringway, cell, 1);
         }
     }
