@@ -25,4 +25,6 @@ plans! {
     cookie_replayed,
     /// A SYN was answered by a cookie, and its copy, which found room, with another sequence number.
     half_open_after_a_cookie,
+    /// That connection, too, was opened once more by a late copy after its end.
+    half_open_of_a_cookie_replayed,
 }
