@@ -1,22 +1,23 @@
-//! What an acknowledgement does to the sending side: what arrived is let go, what did not is found lost, and the
-//! congestion window follows (RFC 8985, RFC 6298, RFC 6937, RFC 6582 where the peer has no SACK).
+//! What an acknowledgement does to the sending side: what arrived is let go, what did not is found lost (`recovery`),
+//! and the congestion window follows.
 
 use super::congestion::Acked;
-use super::connection::{Connection, Effects, LossTimer, Phase, Recovery, Reduction};
+use super::connection::{Connection, Effects, LossTimer, Phase, Recovery};
 use super::header::Flags;
 use super::memory::Pool;
-use super::rack::DUPLICATE_THRESHOLD;
+use super::rack::TailProbe;
+use super::recovery::Heard;
 use super::rtt::{MAX_RTO_NANOS, elapsed_nanos, later};
 use super::scoreboard::Delivered;
 use super::segment::Segment;
 use super::sent::AckClock;
 use super::sequence::Seq;
+use super::tail_probe::ProbeAnswer;
 use crate::Instant;
 
-/// WCDelAckT: what the peer may sit on a single segment's acknowledgement (RFC 8985, section 7.2).
-const WORST_DELAYED_ACK_NANOS: u64 = 200_000_000;
-/// A probe sooner than this would race the peer's own scheduling (Linux: two jiffies).
-const MIN_PROBE_TIMEOUT_NANOS: u64 = 2_000_000;
+/// How long a peer that seems to have taken its SACK back may take to show that it has not: half a round trip, and this
+/// at least (as Linux waits).
+const MIN_RENEGED_NANOS: u64 = 10_000_000;
 /// A loss-based algorithm is paced from this round trip on: below it a burst is a good part of the window.
 const PACED_FROM_NANOS: u64 = 1_000_000;
 
@@ -29,29 +30,71 @@ impl Connection {
         pool: &mut Pool,
         now: Instant,
     ) {
-        let ack = segment.header.ack;
+        let reported = self.take_duplicate_report(segment);
+        let all_reported = reported.is_some_and(|report| self.is_all_reported(report));
+        let plain = segment.text.is_empty() && !segment.has(Flags::FIN) && !window_changed;
         let flight = self.send.flight();
         if flight == 0 {
+            self.check_tail_probe(segment, ProbeAnswer { advanced: 0, plain, reported }, now);
+            if all_reported {
+                self.undo_recovery(u32::MAX);
+            }
             return;
         }
+        let ack = segment.header.ack;
         let clock = self.ack_clock(segment, now);
         let mut delivered = Delivered::default();
-        let sacked = self.take_sack(segment, &clock, &mut delivered);
         let advanced = ack.since(self.send.unacked);
         if advanced > 0 {
             self.advance(ack, &clock, &mut delivered, pool);
-        } else if segment.text.is_empty() && !segment.has(Flags::FIN) && !window_changed {
+        }
+        let sacked = self.take_sack(segment, &clock, &mut delivered);
+        let plain_duplicate = advanced == 0 && plain && !self.send.sack_permitted;
+        if plain_duplicate {
             self.count_duplicate(flight, &mut delivered);
         }
         self.sample_round_trip(&delivered, advanced, &clock);
-        self.check_tail_probe(segment, advanced, now);
-        let wait = self.find_losses(flight, now);
-        self.adjust_window(&delivered, advanced, flight, now);
+        let mut widens_by = advanced;
+        if self.recovery.episode.is_some() {
+            let (delivered, clock, reported) = (&delivered, &clock, reported.is_some());
+            let heard = Heard { ack, advanced, delivered, clock, reported, all_reported, plain_duplicate };
+            if self.review_recovery(&heard) {
+                widens_by = 0;
+            }
+        }
+        self.check_tail_probe(segment, ProbeAnswer { advanced, plain, reported }, now);
+        let lost_before = self.recovery.scoreboard.lost_bytes();
+        let wait = self.find_losses(flight, delivered.bytes, now);
+        let more_lost = self.recovery.scoreboard.lost_bytes() > lost_before;
+        self.adjust_window(&delivered, widens_by, flight, more_lost, now);
         if advanced > 0 || sacked {
             self.arm_loss_timer(wait, now);
         }
+        if advanced > 0 && self.recovery.scoreboard.is_reneged() {
+            let wait = (self.recovery.rtt.smoothed_nanos() / 2).max(MIN_RENEGED_NANOS);
+            self.deadlines.set_loss(LossTimer::Retransmit, later(now, wait));
+        }
         self.set_pace(flight);
         self.effects.add(Effects::TRANSMIT);
+    }
+
+    /// What the acknowledgement reports as arrived twice (RFC 2883, section 5), if anything was sent again of late: else
+    /// it was the network that made two of one.
+    fn take_duplicate_report(&mut self, segment: &Segment<'_>) -> Option<(Seq, Seq)> {
+        let Self { recovery, send, .. } = self;
+        let blocks = &segment.header.options.sack;
+        if blocks.is_empty() || !send.sack_permitted {
+            return None;
+        }
+        let ours = recovery.episode.is_some() || matches!(recovery.tail_probe, TailProbe::Again(_));
+        let report = blocks.duplicate(segment.header.ack).filter(|_| ours)?;
+        recovery.rack.on_duplicate_reported(segment.header.ack.max(send.unacked), send.next);
+        Some(report)
+    }
+
+    fn is_all_reported(&mut self, (left, right): (Seq, Seq)) -> bool {
+        let episode = self.recovery.episode.as_mut();
+        episode.is_some_and(|episode| episode.undo.on_reported(left, right))
     }
 
     fn ack_clock(&self, segment: &Segment<'_>, now: Instant) -> AckClock {
@@ -68,7 +111,7 @@ impl Connection {
         if blocks.is_empty() || !self.send.sack_permitted {
             return false;
         }
-        let span = (segment.header.ack.max(self.send.unacked), self.send.next);
+        let span = (self.send.unacked, self.send.next);
         let Self { recovery, .. } = self;
         recovery.scoreboard.mark_sacked(blocks, span, clock, &mut recovery.rack, delivered)
     }
@@ -80,7 +123,16 @@ impl Connection {
         recovery.rtt.end_backoff();
         recovery.timeouts = 0;
         recovery.duplicate_acks = 0;
-        let advanced = ack.since(self.send.unacked);
+        if recovery.phase == Phase::Open {
+            recovery.scoreboard.presume_fewer(u32::MAX);
+            recovery.duplicates_barred = false;
+        } else {
+            // Duplicates have told of a part of it (RFC 9937, section 6: DeliveredData without SACK).
+            delivered.bytes = delivered.bytes.saturating_sub(recovery.scoreboard.presumed_bytes());
+            if recovery.phase == Phase::Loss {
+                recovery.scoreboard.presume_fewer(u32::MAX);
+            }
+        }
         self.send.unacked = ack;
         if self.user.timeout_ms > 0 {
             self.send.progress_at_ms = clock.now.as_millis() as u32;
@@ -91,7 +143,6 @@ impl Connection {
         }
         self.user.soft_error = false;
         self.release_acknowledged(ack, pool);
-        self.end_recovery(ack, advanced);
     }
 
     fn release_acknowledged(&mut self, ack: Seq, pool: &mut Pool) {
@@ -122,32 +173,13 @@ impl Connection {
         }
     }
 
-    /// RFC 6582, section 3.2, step 3, and RFC 6675, section 5: a full acknowledgement ends recovery; without SACK a
-    /// partial one shows the next hole.
-    fn end_recovery(&mut self, ack: Seq, advanced: u32) {
-        let recovery = &mut self.recovery;
-        let mss = recovery.window.mss;
-        if recovery.phase == Phase::Open {
-            recovery.scoreboard.presume_fewer(u32::MAX);
-            return;
-        }
-        if ack.at_or_after(recovery.point) {
-            if recovery.phase == Phase::Recovery && !recovery.control.owns_window() {
-                recovery.window.congestion = recovery.window.threshold;
-            }
-            recovery.phase = Phase::Open;
-            recovery.scoreboard.presume_fewer(u32::MAX);
-        } else if recovery.phase == Phase::Recovery && !self.send.sack_permitted {
-            recovery.scoreboard.presume_fewer(advanced.saturating_sub(mss));
-            recovery.scoreboard.mark_first_lost();
-        }
-    }
-
-    /// A duplicate acknowledgement (RFC 5681, section 2). With SACK its blocks say more.
+    /// A duplicate acknowledgement of a peer without SACK (RFC 5681, section 2): with it, its blocks say more. A segment
+    /// has left, so that another may go before the third duplicate tells a loss (RFC 3042, section 2).
     fn count_duplicate(&mut self, flight: u32, delivered: &mut Delivered) {
         let recovery = &mut self.recovery;
         recovery.duplicate_acks = recovery.duplicate_acks.saturating_add(1);
-        if !self.send.sack_permitted && recovery.phase != Phase::Loss {
+        // After a timeout the old segments count as lost: only what was sent since can have left.
+        if recovery.phase != Phase::Loss || self.send.next.after(recovery.point) {
             recovery.scoreboard.presume_delivered(recovery.window.mss, flight);
             delivered.bytes += recovery.window.mss;
         }
@@ -175,87 +207,25 @@ impl Connection {
         }
     }
 
-    /// RFC 8985, section 7.4.2: whether a tail loss probe repaired a loss, which congestion control must hear of.
-    fn check_tail_probe(&mut self, segment: &Segment<'_>, advanced: u32, now: Instant) {
-        let ack = segment.header.ack;
-        let Some(end) = self.recovery.tail_probe.end.filter(|end| ack.at_or_after(*end)) else { return };
-        let blocks = segment.header.options.sack.as_slice();
-        let duplicate_reported = blocks.first().is_some_and(|(_, right)| right.at_or_before(ack));
-        if !self.recovery.tail_probe.retransmission || duplicate_reported {
-            self.recovery.tail_probe.end = None;
-        } else if ack.after(end) {
-            self.recovery.tail_probe.end = None;
-            let Connection { recovery, send, ecn, .. } = self;
-            recovery.control.algorithm().on_loss(&mut recovery.window, send.flight() + advanced, now);
-            recovery.window.congestion = recovery.window.congestion.min(recovery.window.threshold);
-            ecn.on_reduced(send.next);
-        } else if advanced == 0 && blocks.is_empty() {
-            self.recovery.tail_probe.end = None;
-        }
-    }
-
-    /// Finds what is lost and enters recovery. Gives the time until more is, if nothing arrives.
-    pub(crate) fn find_losses(&mut self, flight: u32, now: Instant) -> Option<u64> {
-        let recovery = &mut self.recovery;
-        let (mut wait, lost) = (None, recovery.scoreboard.lost_bytes());
-        if self.send.sack_permitted {
-            let sacked = recovery.scoreboard.sacked_segments();
-            if sacked == 0 && recovery.phase == Phase::Open {
-                return None;
-            }
-            let eager = recovery.phase != Phase::Open || sacked >= DUPLICATE_THRESHOLD;
-            let (min, smoothed) = (recovery.rtt.min_nanos(), recovery.rtt.smoothed_nanos());
-            let window = recovery.rack.reorder_window_nanos(eager, min, smoothed);
-            wait = recovery.scoreboard.detect_losses(&recovery.rack, window, now);
-        } else if u32::from(recovery.duplicate_acks) >= DUPLICATE_THRESHOLD && recovery.phase == Phase::Open {
-            recovery.scoreboard.mark_first_lost();
-        }
-        if let Some(sampler) = recovery.control.sampler() {
-            sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
-        }
-        if recovery.phase == Phase::Open
-            && recovery.scoreboard.lost_bytes() > 0
-            && !self.is_only_path_probe_lost()
-        {
-            self.enter_recovery(flight, now);
-        }
-        wait
-    }
-
-    /// RFC 6937, section 3: the window comes down in step with what is delivered.
-    fn enter_recovery(&mut self, flight: u32, now: Instant) {
-        let recovery = &mut self.recovery;
-        recovery.phase = Phase::Recovery;
-        recovery.point = self.send.next;
-        recovery.tail_probe.end = None;
-        // RFC 3168, section 6.1.2: what a mark has lowered already in this window is not lowered twice.
-        if !self.ecn.has_answered(self.send.unacked) {
-            recovery.control.algorithm().on_loss(&mut recovery.window, flight, now);
-        }
-        self.ecn.on_reduced(self.send.next);
-        recovery.reduction = Reduction { delivered: 0, sent: 0, flight: flight.max(1) };
-        // The first retransmission does not wait (RFC 5681, section 3.2, step 3).
-        if !recovery.control.owns_window() {
-            let pipe = recovery.scoreboard.pipe(self.send.flight());
-            recovery.window.congestion = pipe + recovery.window.mss;
-        }
-    }
-
-    fn adjust_window(&mut self, delivered: &Delivered, advanced: u32, flight: u32, now: Instant) {
+    fn adjust_window(
+        &mut self,
+        delivered: &Delivered,
+        advanced: u32,
+        flight: u32,
+        more_lost: bool,
+        now: Instant,
+    ) {
         if self.recovery.control.owns_window() {
             return self.follow_model(delivered, now);
         }
-        let recovery = &mut self.recovery;
-        let window = &mut recovery.window;
-        if recovery.phase == Phase::Recovery {
-            let pipe = recovery.scoreboard.pipe(self.send.flight());
-            let allowed = recovery.reduction.allow(delivered.bytes, pipe, window.threshold, window.mss);
-            window.congestion = window.congestion.max(window.mss).min(pipe + window.mss).max(pipe + allowed);
-            return;
+        if self.recovery.phase == Phase::Recovery {
+            return self.reduce_window(delivered.bytes, advanced > 0 && !more_lost);
         }
         if advanced == 0 || self.ecn.echoed {
             return;
         }
+        let recovery = &mut self.recovery;
+        let window = &mut recovery.window;
         // A window that is not used says nothing about the path (RFC 7661's concern, Linux's rule).
         let used = self.send.cwnd_limited || (window.in_slow_start() && window.congestion < 2 * flight);
         let timeout = recovery.rtt.timeout_nanos();
@@ -319,34 +289,5 @@ impl Connection {
         } else {
             self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         }
-    }
-
-    /// RFC 8985, section 7.2: TLP_calc_PTO, where a probe may be sent at all.
-    fn probe_timeout(&self) -> Option<u64> {
-        let recovery = &self.recovery;
-        let may_probe = self.send.sack_permitted
-            && self.state.is_synchronized()
-            && recovery.phase == Phase::Open
-            && recovery.tail_probe.end.is_none()
-            && recovery.scoreboard.sacked_bytes() == 0;
-        let smoothed = recovery.rtt.smoothed_nanos();
-        if !may_probe || smoothed == 0 {
-            return None;
-        }
-        let single = if recovery.scoreboard.len() == 1 { WORST_DELAYED_ACK_NANOS } else { 0 };
-        Some((2 * smoothed + single).max(MIN_PROBE_TIMEOUT_NANOS).min(recovery.rtt.timeout_nanos()))
-    }
-}
-
-impl Reduction {
-    /// How many bytes may be sent on this acknowledgement (RFC 6937, section 3; slow-start reduction bound).
-    fn allow(&mut self, delivered: u32, pipe: u32, threshold: u32, mss: u32) -> u32 {
-        self.delivered = self.delivered.saturating_add(delivered);
-        if pipe > threshold {
-            let share = u64::from(self.delivered) * u64::from(threshold);
-            return (share.div_ceil(u64::from(self.flight)) as u32).saturating_sub(self.sent);
-        }
-        let limit = self.delivered.saturating_sub(self.sent).max(delivered) + mss;
-        (threshold - pipe).min(limit)
     }
 }

@@ -6,6 +6,7 @@ use super::cookie::Remembered;
 use super::header::{Flags, Timestamps};
 use super::memory::Pool;
 use super::path_search::segment_size;
+use super::rack::Rack;
 use super::rtt::{elapsed_nanos, later};
 use super::segment::Segment;
 use super::sequence::Seq;
@@ -178,6 +179,7 @@ impl Connection {
             self.recovery.rtt.sample(elapsed_nanos(now, self.send.last_sent_at), now);
         }
         self.send.unacked = self.send.initial + 1;
+        self.recovery.rack = Rack::new(self.send.unacked);
         self.recovery.rtt.on_established();
         let syn_lost = self.recovery.timeouts > 1;
         self.recovery.timeouts = 0;
@@ -279,6 +281,9 @@ impl Connection {
                 self.ecn.on_syn_again(segment.header.flags);
             }
             // A retransmission: our acknowledgement was lost.
+            if !segment.has(Flags::SYN) {
+                self.receive.note_twice(seq, segment.end());
+            }
             self.acknowledge_now();
             return Err(Discard::TcpDuplicate);
         }
@@ -383,6 +388,9 @@ impl Connection {
         let start = segment.header.seq.max(self.receive.next);
         let text_end = segment.header.seq + segment.text.len();
         let end = text_end.min(self.receive.advertised).min(self.receive.fin.unwrap_or(text_end));
+        if segment.header.seq.before(start) {
+            self.receive.note_twice(segment.header.seq, start.min(text_end));
+        }
         if !start.before(end) {
             self.acknowledge_now();
             let beyond = text_end.after(self.receive.next);
@@ -418,6 +426,9 @@ impl Connection {
         let mut next = receive.next + len;
         let filled = !receive.assembler.is_empty();
         if filled {
+            if let Some((left, right)) = receive.assembler.overlap(receive.next, next) {
+                receive.note_twice(left, right);
+            }
             next = receive.assembler.advance(next);
         }
         receive.ring.extend(next.since(receive.next) as usize);
@@ -466,6 +477,9 @@ impl Connection {
         let at = receive.ring.len() + start.since(receive.next) as usize;
         if !receive.ring.reserve(pool, at + len as usize) {
             return Err(Discard::TcpMemory);
+        }
+        if let Some((left, right)) = receive.assembler.overlap(start, start + len) {
+            receive.note_twice(left, right);
         }
         if receive.assembler.add(start, start + len).is_err() {
             return Err(Discard::TcpOutOfOrderFull);

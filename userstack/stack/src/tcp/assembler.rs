@@ -55,6 +55,13 @@ impl Assembler {
         Ok(())
     }
 
+    /// The first part of `start..end` that is here already (RFC 2883, section 4).
+    pub(crate) fn overlap(&self, start: Seq, end: Seq) -> Option<(Seq, Seq)> {
+        let first = self.ranges.partition_point(|range| range.end.at_or_before(start));
+        let range = self.ranges.get(first).filter(|range| range.start.before(end))?;
+        Some((range.start.max(start), range.end.min(end)))
+    }
+
     /// Takes what continues at `next`, and gives where the next hole begins.
     pub(crate) fn advance(&mut self, next: Seq) -> Seq {
         let reached = self.ranges.partition_point(|range| range.start.at_or_before(next));
@@ -66,9 +73,14 @@ impl Assembler {
         end
     }
 
-    /// The blocks of a SACK option, the newest first (RFC 2018, section 4), at most `most`.
-    pub(crate) fn blocks(&self, most: usize) -> SackBlocks {
+    /// The blocks of a SACK option, the newest first (RFC 2018, section 4), at most `most`; `first` is one that goes
+    /// before them.
+    pub(crate) fn blocks(&self, first: Option<(Seq, Seq)>, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::default();
+        if let Some((left, right)) = first.filter(|_| most > 0) {
+            blocks.push(left, right);
+        }
+        let most = most.saturating_sub(blocks.as_slice().len());
         let mut below = None;
         for _ in 0..most.min(self.ranges.len()) {
             let age = |range: &Range| self.clock.wrapping_sub(range.touched);
@@ -97,8 +109,10 @@ mod tests {
         for (start, end) in [(10, 20), (50, 60), (30, 40)] {
             assembler.add(Seq(start), Seq(end)).unwrap();
         }
-        let blocks = assembler.blocks(3);
+        let blocks = assembler.blocks(None, 3);
         assert_eq!(blocks.as_slice(), [(Seq(30), Seq(40)), (Seq(50), Seq(60)), (Seq(10), Seq(20))]);
+        let blocks = assembler.blocks(Some((Seq(52), Seq(55))), 3);
+        assert_eq!(blocks.as_slice(), [(Seq(52), Seq(55)), (Seq(30), Seq(40)), (Seq(50), Seq(60))]);
     }
 
     #[test]
@@ -126,6 +140,16 @@ mod tests {
                 }
                 prop_assert!(assembler.ranges.len() <= MAX_RANGES);
                 prop_assert!(assembler.ranges.windows(2).all(|pair| pair[0].end.before(pair[1].start)));
+            }
+            for start in (0..440).step_by(7) {
+                let here: Vec<u32> = (start..start + 30).filter(|byte| model.contains(byte)).collect();
+                let overlap = assembler.overlap(Seq(base) + start, Seq(base) + (start + 30));
+                prop_assert_eq!(overlap.map(|(left, _)| left), here.first().map(|byte| Seq(base) + *byte));
+                if let Some((left, right)) = overlap {
+                    let first = left.since(Seq(base));
+                    let run = (first..start + 30).take_while(|byte| model.contains(byte)).count();
+                    prop_assert_eq!(right.since(left) as usize, run);
+                }
             }
             let mut expected = next;
             while model.contains(&expected) {

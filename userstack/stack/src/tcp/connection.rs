@@ -18,6 +18,7 @@ use super::assembler::Assembler;
 use super::boundary::Path;
 use super::congestion::{Control, Window};
 use super::ecn::Notification;
+use super::episode::Episode;
 use super::memory::{Pool, Ring};
 use super::pacing::Pacer;
 use super::path_search::{LongestText, PathSearch};
@@ -255,6 +256,9 @@ pub(crate) struct ReceiveSide {
     pub ack_now: bool,
     /// Duplicates that a peer without SACK counts (RFC 5681, section 3.2).
     pub duplicates: u8,
+    /// What arrived twice, until a peer with SACK is told (RFC 2883); `twice_len` of zero: nothing.
+    pub twice_start: Seq,
+    pub twice_len: u32,
 }
 
 /// RFC 7323's timestamps.
@@ -306,9 +310,11 @@ pub(crate) struct Recovery {
     pub phase: Phase,
     /// RecoveryPoint: SND.NXT when it began.
     pub point: Seq,
-    /// prr_delivered, prr_out and RecoverFS (RFC 6937, section 3).
-    pub reduction: Reduction,
+    /// What is known of the recovery that goes on, or that ended a round trip ago.
+    pub episode: Option<Box<Episode>>,
     pub duplicate_acks: u8,
+    /// Without SACK: duplicates may be of what the last recovery sent again, and start none (RFC 6582, section 3.2).
+    pub duplicates_barred: bool,
     /// Timeouts since new data was acknowledged.
     pub timeouts: u8,
     pub retransmitted_segments: u32,
@@ -318,7 +324,7 @@ impl Recovery {
     fn new(mss: u16, point: Seq, options: &TcpOptions) -> Self {
         Self {
             scoreboard: Scoreboard::default(),
-            rack: Rack::default(),
+            rack: Rack::new(point),
             tail_probe: TailProbe::default(),
             rtt: Rtt::default(),
             window: Window::new(u32::from(mss)),
@@ -327,19 +333,13 @@ impl Recovery {
             pacer: Pacer::new(options.pacing || options.congestion == Congestion::Bbr),
             phase: Phase::Open,
             point,
-            reduction: Reduction::default(),
+            episode: None,
             duplicate_acks: 0,
+            duplicates_barred: false,
             timeouts: 0,
             retransmitted_segments: 0,
         }
     }
-}
-
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Reduction {
-    pub delivered: u32,
-    pub sent: u32,
-    pub flight: u32,
 }
 
 /// What the one timer of the sending side is for.
@@ -475,6 +475,7 @@ impl Connection {
         self.state = State::Closed(error);
         self.send.ring.release(pool);
         self.recovery.scoreboard.release(pool);
+        self.recovery.episode = None;
         self.receive.assembler.clear();
         if self.receive.ring.is_empty() || self.user.orphan {
             self.receive.ring.release(pool);
@@ -593,7 +594,22 @@ impl ReceiveSide {
             quick_acks: QUICK_ACKS,
             ack_now: false,
             duplicates: 0,
+            twice_start: Seq(0),
+            twice_len: 0,
         }
+    }
+
+    /// `start..end` was here before it arrived. An acknowledgement reports one run: the newest, with what adjoins it
+    /// (RFC 2883, section 4).
+    pub(crate) fn note_twice(&mut self, start: Seq, end: Seq) {
+        if self.twice_len == 0 || self.twice_start + self.twice_len != start {
+            self.twice_start = start;
+        }
+        self.twice_len = end.since(self.twice_start);
+    }
+
+    pub(crate) fn twice(&self) -> Option<(Seq, Seq)> {
+        (self.twice_len > 0).then_some((self.twice_start, self.twice_start + self.twice_len))
     }
 
     /// Numbers that came since the last acknowledgement.
@@ -613,11 +629,6 @@ impl ReceiveSide {
         let edge = self.next + limit.saturating_sub(self.ring.len() as u32);
         let step = u32::from(self.segment_size).min(limit / 2).max(1 << self.scale);
         if edge.saturating_since(self.advertised) >= step { edge } else { self.advertised }
-    }
-
-    /// Beyond it no byte has a place, whatever the peer was told.
-    pub(crate) fn farthest_edge(&self) -> Seq {
-        self.next + self.limit.saturating_sub(self.ring.len() as u32)
     }
 
     /// Bytes that may wait for the reader: what the path needs, less when memory is short.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::TcpError;
-use super::connection::{Connection, Effects, LossTimer, NEVER, Phase, Probe, State};
+use super::connection::{Connection, Effects, LossTimer, NEVER, Probe, State};
 use super::memory::Pool;
 use crate::Instant;
 
@@ -66,26 +66,6 @@ impl Connection {
         self.effects.add(Effects::TRANSMIT);
     }
 
-    /// RFC 5681, section 3.1: the loss window is one segment.
-    fn enter_loss(&mut self, now: Instant) {
-        let flight = self.send.flight();
-        let recovery = &mut self.recovery;
-        if recovery.timeouts == 1 {
-            recovery.control.algorithm().on_timeout(&mut recovery.window, flight, now);
-        }
-        recovery.window.congestion = recovery.window.mss;
-        recovery.phase = Phase::Loss;
-        recovery.point = self.send.next;
-        recovery.duplicate_acks = 0;
-        recovery.tail_probe.end = None;
-        let lost = recovery.scoreboard.lost_bytes();
-        recovery.scoreboard.mark_all_lost();
-        if let Some(sampler) = recovery.control.sampler() {
-            sampler.on_lost(recovery.scoreboard.lost_bytes() - lost);
-        }
-        self.ecn.on_reduced(self.send.next);
-    }
-
     /// RFC 8985, section 7.3. The probe goes out with the next transmission; until then the retransmission timer runs.
     fn on_probe_timeout(&mut self, now: Instant) {
         self.send.probe = Probe::Tail;
@@ -94,7 +74,7 @@ impl Connection {
     }
 
     fn on_reorder_timeout(&mut self, now: Instant) {
-        let wait = self.find_losses(self.send.flight(), now);
+        let wait = self.find_losses(self.send.flight(), 0, now);
         self.arm_loss_timer(wait, now);
         self.effects.add(Effects::TRANSMIT);
     }

@@ -78,6 +78,21 @@ impl SackBlocks {
         self.len == 0
     }
 
+    /// In the order of the left edges, counted from `origin`.
+    pub(crate) fn sort(&mut self, origin: Seq) {
+        self.blocks[..usize::from(self.len)].sort_unstable_by_key(|(left, _)| left.since(origin));
+    }
+
+    /// The first block, where it reports what arrived twice: it lies before the acknowledgement, or within the second
+    /// block (RFC 2883, section 4).
+    pub(crate) fn duplicate(&self, ack: Seq) -> Option<(Seq, Seq)> {
+        let [(left, right), rest @ ..] = self.as_slice() else { return None };
+        let acknowledged = right.at_or_before(ack);
+        let within =
+            rest.first().is_some_and(|(start, end)| left.at_or_after(*start) && right.at_or_before(*end));
+        (left.before(*right) && (acknowledged || within)).then_some((*left, *right))
+    }
+
     pub(crate) fn as_slice(&self) -> &[(Seq, Seq)] {
         &self.blocks[..usize::from(self.len)]
     }
@@ -273,6 +288,21 @@ mod tests {
         assert_eq!(Header::parse(&bytes).unwrap_err(), Discard::TcpBadDataOffset);
         bytes[12] = 6 << 4;
         assert_eq!(Header::parse(&bytes).unwrap_err(), Discard::TcpBadDataOffset);
+    }
+
+    #[test]
+    fn the_first_block_reports_a_duplicate_below_the_acknowledgement_or_within_the_second() {
+        let duplicate = |blocks: &[(u32, u32)]| {
+            let mut option = SackBlocks::default();
+            blocks.iter().for_each(|(left, right)| option.push(Seq(*left), Seq(*right)));
+            option.duplicate(Seq(1000)).map(|(left, right)| (left.0, right.0))
+        };
+        assert_eq!(duplicate(&[(500, 1000)]), Some((500, 1000)));
+        assert_eq!(duplicate(&[(2000, 2100), (1900, 2100)]), Some((2000, 2100)));
+        assert_eq!(duplicate(&[(2000, 2200), (1900, 2100)]), None);
+        assert_eq!(duplicate(&[(2000, 2100)]), None);
+        assert_eq!(duplicate(&[(900, 500)]), None);
+        assert_eq!(duplicate(&[]), None);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
 use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
 use super::ecn::NOT_ECT;
-use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, Timestamps};
+use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, SackBlocks, Timestamps};
 use super::memory::Pool;
 use super::path_search::segment_size;
+use super::rack::TailProbe;
 use super::rtt::elapsed_nanos;
 use super::sequence::Seq;
 use crate::Instant;
@@ -151,6 +152,7 @@ impl Connection {
         self.next_retransmission()
             .or_else(|| self.next_tail_probe())
             .or_else(|| self.next_new_text())
+            .or_else(|| self.next_for_want_of_new())
             .or_else(|| self.next_alive_probe())
             .or_else(|| self.next_acknowledgement())
     }
@@ -164,9 +166,12 @@ impl Connection {
         due.then_some(Plan { kind: Kind::Handshake, seq: self.send.initial, len: 0, fin: false })
     }
 
-    /// What is lost goes first, within the congestion window.
+    /// What is lost goes first, within the congestion window; but for F-RTO's question.
     fn next_retransmission(&self) -> Option<Plan> {
         let lost = self.recovery.scoreboard.next_lost()?;
+        if self.recovery.holds_back() {
+            return None;
+        }
         let plan = self.plan_again(Kind::Retransmission, lost.start, lost.end);
         let numbers = plan.len + u32::from(plan.fin);
         let pipe = self.recovery.scoreboard.pipe(self.send.flight());
@@ -177,10 +182,24 @@ impl Connection {
         (fits_congestion && fits_window).then_some(plan)
     }
 
+    /// There was nothing new to send, or no window for it: the conventional way (RFC 5682, section 3.1, step 2b).
+    fn next_for_want_of_new(&mut self) -> Option<Plan> {
+        if !self.recovery.holds_back() || self.send.next.after(self.recovery.point) {
+            return None;
+        }
+        self.recovery.stop_holding_back();
+        self.next_retransmission()
+    }
+
     /// RFC 8985, section 7.3: new text where there is some, else the last segment again.
     fn next_tail_probe(&self) -> Option<Plan> {
         if self.send.probe != Probe::Tail {
             return None;
+        }
+        if self.recovery.phase == Phase::Recovery {
+            // What SND.UNA waits for is lost again, or its acknowledgement is: both are repaired by it.
+            let first = self.recovery.scoreboard.first()?;
+            return Some(self.plan_again(Kind::TailProbe, first.start, first.end));
         }
         let len = self.send.unsent().min(self.payload_size()).min(self.send.window_room());
         if len > 0 {
@@ -256,15 +275,24 @@ impl Connection {
 
     /// Text that fits one segment beside its options.
     fn payload_size(&self) -> u32 {
-        let sack = if self.receive.assembler.is_empty() { 0 } else { self.sack_len() };
+        let sack = if self.has_sack_to_tell() { self.sack_len() } else { 0 };
         self.recovery.window.mss.saturating_sub(sack).max(1)
     }
 
+    fn has_sack_to_tell(&self) -> bool {
+        !self.receive.assembler.is_empty() || self.receive.twice_len > 0
+    }
+
     fn sack_len(&self) -> u32 {
-        match self.receive.assembler.blocks(self.sack_blocks_that_fit()).as_slice().len() as u32 {
+        match self.sack_option().as_slice().len() as u32 {
             0 => 0,
             blocks => 4 + 8 * blocks,
         }
+    }
+
+    /// RFC 2018, section 4; a duplicate is reported before all else, and once (RFC 2883, section 4).
+    fn sack_option(&self) -> SackBlocks {
+        self.receive.assembler.blocks(self.receive.twice(), self.sack_blocks_that_fit())
     }
 
     fn sack_blocks_that_fit(&self) -> usize {
@@ -312,8 +340,8 @@ impl Connection {
             flags = flags.with(Flags::PSH);
         }
         let mut options = Options { timestamps: self.timestamps_option(now), ..Options::default() };
-        if !self.receive.assembler.is_empty() {
-            options.sack = self.receive.assembler.blocks(self.sack_blocks_that_fit());
+        if self.has_sack_to_tell() {
+            options.sack = self.sack_option();
         }
         Header {
             source_port: self.tuple.local_port(),
@@ -398,6 +426,7 @@ impl Connection {
     fn note_acknowledged(&mut self) {
         let receive = &mut self.receive;
         receive.last_acked = receive.next;
+        receive.twice_len = 0;
         receive.duplicates = if self.send.sack_permitted { 0 } else { receive.duplicates.saturating_sub(1) };
         receive.ack_now = receive.duplicates > 0;
         self.deadlines.delayed_ack_at = super::connection::NEVER;
@@ -428,29 +457,36 @@ impl Connection {
         self.send.fin_sent |= plan.fin;
         self.send.last_sent_at = now;
         self.send.small_allowed = false;
-        if self.recovery.phase == Phase::Recovery {
-            self.recovery.reduction.sent += plan.len;
-        }
-        // RFC 6298 (5.1), and RFC 8985, section 7.2: a probe timeout counts from the last new segment.
-        let arms = match self.deadlines.loss {
-            LossTimer::None | LossTimer::Persist => true,
-            LossTimer::TailProbe => true,
-            LossTimer::Retransmit | LossTimer::Reorder => idle,
-        };
-        if arms {
-            self.arm_loss_timer(None, now);
+        self.recovery.note_sent(plan.len);
+        // RFC 6298 (5.1), and RFC 8985, section 7.2: a probe timeout counts from the last new segment, but ends no later
+        // than the retransmission timeout of the first.
+        match self.deadlines.loss {
+            LossTimer::None | LossTimer::Persist => self.arm_loss_timer(None, now),
+            LossTimer::TailProbe => {
+                let last = self.retransmission_due();
+                self.arm_loss_timer(None, now);
+                self.deadlines.loss_at = self.deadlines.loss_at.min(last.max(now));
+            }
+            LossTimer::Retransmit | LossTimer::Reorder if idle => self.arm_loss_timer(None, now),
+            LossTimer::Retransmit | LossTimer::Reorder => {}
         }
     }
 
+    /// When the retransmission timer of the first segment in flight fires, or would.
+    fn retransmission_due(&self) -> Instant {
+        let first = self.recovery.scoreboard.first();
+        first.map_or(super::connection::NEVER, |sent| self.recovery.rtt.timeout_from(sent.sent_at))
+    }
+
     fn on_sent_again(&mut self, plan: Plan, now: Instant) {
-        let numbers = plan.len + u32::from(plan.fin);
-        self.recovery.scoreboard.on_retransmitted(plan.seq, plan.seq + numbers, now);
+        let end = plan.seq + plan.len + u32::from(plan.fin);
+        self.recovery.scoreboard.on_retransmitted(plan.seq, end, now);
         self.recovery.retransmitted_segments += 1;
         self.stamp(plan.seq, now);
-        if self.recovery.phase == Phase::Recovery {
-            self.recovery.reduction.sent += plan.len;
-        }
-        if self.deadlines.loss != LossTimer::Retransmit {
+        self.recovery.note_sent(plan.len);
+        self.recovery.note_sent_again((plan.seq, end), plan.seq == self.send.unacked, now);
+        // RFC 6298 (5.1). What is sooner goes on: the reordering timer, a probe (RFC 8985, section 8).
+        if matches!(self.deadlines.loss, LossTimer::None | LossTimer::Persist) {
             self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
         }
     }
@@ -463,8 +499,10 @@ impl Connection {
         } else {
             self.on_new_sent(plan, pool, now);
         }
-        self.recovery.tail_probe.end = Some(self.send.next);
-        self.recovery.tail_probe.retransmission = again;
+        if self.recovery.phase == Phase::Open {
+            let end = self.send.next;
+            self.recovery.tail_probe = if again { TailProbe::Again(end) } else { TailProbe::New(end) };
+        }
         self.deadlines.set_loss(LossTimer::Retransmit, self.recovery.rtt.timeout_from(now));
     }
 

@@ -143,7 +143,7 @@ impl Connection {
 
     // ---- what silence says ----
 
-    /// The retransmission timer fired; everything in flight is marked lost.
+    /// The retransmission timer fired; what is overdue is marked lost.
     pub(crate) fn check_path(&mut self, now: Instant) {
         if let Some((mtu, quoted)) = self.send.search.as_mut().and_then(|search| search.doubted.take())
             && quoted.at_or_after(self.send.unacked)
@@ -152,8 +152,9 @@ impl Connection {
         }
         self.is_only_path_probe_lost();
         self.suspect_black_hole(now);
-        // The loss window is one segment, of what a segment is now (RFC 5681, section 3.1).
-        self.recovery.window.congestion = self.recovery.window.mss;
+        // One segment more than what may be under way, of what a segment is now (RFC 5681, section 3.1).
+        let pipe = self.recovery.scoreboard.pipe(self.send.flight());
+        self.recovery.window.congestion = pipe + self.recovery.window.mss;
     }
 
     /// RFC 4821, section 7.7: a segment that is lost again and again may be too long, with nobody to say so. Whether it

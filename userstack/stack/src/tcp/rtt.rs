@@ -13,6 +13,8 @@ const LOST_SYN_RTO_NANOS: u64 = 3_000_000_000;
 const MIN_RTO_NANOS: u64 = 200_000_000;
 /// RFC 6298 (2.5) allows no less than 60 s.
 pub(crate) const MAX_RTO_NANOS: u64 = 60_000_000_000;
+/// G: timers fire to the millisecond.
+const CLOCK_GRANULARITY_NANOS: u64 = 1_000_000;
 /// Doublings after which every timeout is the longest.
 const MAX_SHIFT: u8 = 9;
 /// How long a smallest round trip is believed: paths change (RFC 8985, section 6.2 wants a window of minutes).
@@ -50,6 +52,16 @@ impl Rtt {
         let error = self.smoothed.abs_diff(sample);
         self.variance = self.variance - self.variance / 4 + error / 4;
         self.smoothed = self.smoothed - self.smoothed / 8 + sample / 8;
+    }
+
+    /// A timeout was spurious, and `sample` is the first of what was sent after that was found: from now on the estimate
+    /// is no lower than it or than `before` the timeout (RFC 4015, section 3.2, step 10).
+    pub(crate) fn adapt(&mut self, before: &Self, sample: u64, now: Instant) {
+        let sample = sample.max(1);
+        self.note_min(sample, now);
+        // SRTT_prev is SRTT + 2 * G, and G is the wheel's tick.
+        self.smoothed = (before.smoothed + 2 * CLOCK_GRANULARITY_NANOS).max(sample);
+        self.variance = before.variance.max(sample / 2);
     }
 
     /// The newest delivery of an acknowledgement, free of the peer's delay.
@@ -137,6 +149,17 @@ mod tests {
         let mut rtt = Rtt::default();
         rtt.sample(300_000_000, Instant::ZERO);
         assert_eq!(rtt.timeout_nanos(), (300 + 4 * 150) * 1_000_000);
+    }
+
+    #[test]
+    fn after_a_spurious_timeout_the_estimate_is_no_lower_than_before_it_nor_than_the_first_sample() {
+        let mut before = Rtt::default();
+        (0..100).for_each(|_| before.sample(100_000_000, Instant::ZERO));
+        let mut rtt = before;
+        rtt.adapt(&before, 500_000_000, Instant::ZERO);
+        assert_eq!(rtt.timeout_nanos(), 1_500_000_000, "a first sample's");
+        rtt.adapt(&before, 50_000_000, Instant::ZERO);
+        assert!(rtt.timeout_nanos() >= before.timeout_nanos());
     }
 
     #[test]

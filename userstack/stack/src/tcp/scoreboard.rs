@@ -27,6 +27,10 @@ pub(crate) struct Delivered {
     pub oldest_sent_at: Option<Instant>,
     /// When the newest of them left that was sent once only.
     pub newest_sent_at: Option<Instant>,
+    /// Where the lowest of them that was sent once only ends.
+    pub original_end: Option<Seq>,
+    /// Where the highest of them ends.
+    pub end: Option<Seq>,
     /// A segment sent once was delivered after one sent later: the path reorders (RFC 8985, section 6.2, step 3).
     pub reordered: bool,
     /// A retransmitted segment was among them.
@@ -54,7 +58,6 @@ impl Scoreboard {
         self.sent.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn first(&self) -> Option<&Sent> {
         self.sent.front()
     }
@@ -82,6 +85,20 @@ impl Scoreboard {
 
     pub(crate) fn lost_bytes(&self) -> u32 {
         self.lost_bytes
+    }
+
+    pub(crate) fn presumed_bytes(&self) -> u32 {
+        self.presumed_bytes
+    }
+
+    /// A peer that has selectively acknowledged what it waits for has taken its word back (RFC 2018, section 8).
+    pub(crate) fn is_reneged(&self) -> bool {
+        self.sacked_segments > 0 && self.sent.front().is_some_and(|sent| sent.sacked)
+    }
+
+    /// Bytes of `flight` that the peer has not said to have.
+    pub(crate) fn undelivered(&self, flight: u32) -> u32 {
+        flight.saturating_sub(self.sacked_bytes + self.presumed_bytes)
     }
 
     /// Bytes of `flight` that are thought to be in the network.
@@ -145,7 +162,13 @@ impl Scoreboard {
         delivered: &mut Delivered,
     ) -> bool {
         let before = self.sacked_bytes;
-        for &(left, right) in blocks.as_slice() {
+        // What stands behind a hole is acknowledged with the timestamp of the last text in order (RFC 7323, section 4.3).
+        // That is older than any retransmission, and says nothing of it: the round trip alone decides, as in Linux.
+        let clock = &AckClock { echo_ms: None, ..*clock };
+        // In the order of the numbers, so that what one acknowledgement tells does not look reordered by itself.
+        let mut ascending = *blocks;
+        ascending.sort(span.0);
+        for &(left, right) in ascending.as_slice() {
             let (unacked, next) = span;
             // A block below `unacked` is a DSACK (RFC 2883); one beyond `next` is no acknowledgement of ours.
             if left.at_or_after(right) || left.before(unacked) || right.after(next) {
@@ -219,21 +242,33 @@ impl Scoreboard {
         wait
     }
 
-    /// The retransmission timer fired: all that is not selectively acknowledged is taken as lost (RFC 8985,
-    /// section 6.3). A first segment that is sacked but not acknowledged shows a peer that took its word back; then
-    /// nothing sacked counts (RFC 2018, section 8).
-    pub(crate) fn mark_all_lost(&mut self) {
-        if self.sent.front().is_some_and(|sent| sent.sacked) {
+    /// The retransmission timer fired: the first segment is lost, and with it what was sent so long ago that the path
+    /// would have delivered it, `patience_nanos` (RFC 8985, section 6.3). Of a peer that took its word back nothing
+    /// sacked counts, and all is lost (RFC 2018, section 8).
+    pub(crate) fn mark_lost_by_timeout(&mut self, patience_nanos: u64, now: Instant) {
+        let mut all = self.is_reneged();
+        if all {
             self.sent.iter_mut().for_each(|sent| sent.sacked = false);
             (self.sacked_bytes, self.sacked_segments) = (0, 0);
             self.seen = SackBlocks::default();
         }
+        all |= patience_nanos == 0;
+        let first = self.sent.front().map_or(self.lost_from, |sent| sent.start);
         for sent in self.sent.iter_mut().filter(|sent| !sent.sacked && !sent.lost) {
-            sent.lost = true;
-            self.lost_bytes += sent.len();
+            let overdue = sent.sent_at.as_nanos().saturating_add(patience_nanos) <= now.as_nanos();
+            if all || overdue || sent.start == first {
+                sent.lost = true;
+                self.lost_bytes += sent.len();
+            }
         }
         self.presumed_bytes = 0;
-        self.lost_from = self.sent.front().map_or(self.lost_from, |sent| sent.start);
+        self.lost_from = first;
+    }
+
+    /// A recovery was needless: what it took as lost is under way.
+    pub(crate) fn unmark_lost(&mut self) {
+        self.sent.iter_mut().for_each(|sent| sent.lost = false);
+        (self.lost_bytes, self.presumed_bytes) = (0, 0);
     }
 
     /// The path carries less than it did: segments of `bytes` and more never arrive (RFC 1191, section 6.5).
@@ -315,12 +350,14 @@ impl Scoreboard {
 
 fn note_delivery(sent: &Sent, clock: &AckClock, rack: &mut Rack, delivered: &mut Delivered) {
     delivered.bytes += sent.len();
+    delivered.end = Some(sent.end);
     if sent.stamp.is_taken() && delivered.newest.is_none_or(|(_, newest)| newest <= sent.sent_at) {
         delivered.newest = Some((sent.stamp, sent.sent_at));
     }
     if sent.retransmitted {
         delivered.retransmitted = true;
     } else {
+        delivered.original_end = delivered.original_end.or(Some(sent.end));
         let older = delivered.oldest_sent_at.map_or(sent.sent_at, |oldest| oldest.min(sent.sent_at));
         delivered.oldest_sent_at = Some(older);
         delivered.newest_sent_at = delivered.newest_sent_at.max(Some(sent.sent_at));
@@ -346,7 +383,7 @@ mod tests {
     fn sack(board: &mut Scoreboard, blocks: &[(Seq, Seq)], span: (Seq, Seq)) -> Delivered {
         let mut option = SackBlocks::default();
         blocks.iter().for_each(|(left, right)| option.push(*left, *right));
-        let (mut rack, mut delivered) = (Rack::default(), Delivered::default());
+        let (mut rack, mut delivered) = (Rack::new(span.0), Delivered::default());
         board.mark_sacked(&option, span, &CLOCK, &mut rack, &mut delivered);
         delivered
     }
@@ -368,24 +405,44 @@ mod tests {
     fn a_peer_that_takes_its_sack_back_is_sent_everything_again() {
         let (mut board, _) = sent_segments(3, Seq(0));
         sack(&mut board, &[(Seq(0), Seq(100))], (Seq(0), Seq(300)));
-        board.mark_all_lost();
+        board.mark_lost_by_timeout(0, CLOCK.now);
         assert_eq!((board.lost_bytes(), board.sacked_bytes()), (300, 0));
     }
 
     #[test]
     fn a_segment_longer_than_the_path_carries_is_cut_when_sent_again() {
         let (mut board, _) = sent_segments(1, Seq(0));
-        board.mark_all_lost();
+        board.mark_lost_by_timeout(0, CLOCK.now);
         board.on_retransmitted(Seq(0), Seq(60), CLOCK.now);
         assert_eq!(board.next_lost().map(|sent| (sent.start, sent.end)), Some((Seq(60), Seq(100))));
         assert_eq!(board.lost_bytes(), 40);
+    }
+
+    #[test]
+    fn blocks_of_one_option_do_not_look_reordered_by_their_order() {
+        let (mut board, _) = sent_segments(10, Seq(0));
+        let blocks = [(Seq(700), Seq(800)), (Seq(500), Seq(600)), (Seq(200), Seq(300))];
+        assert!(!sack(&mut board, &blocks, (Seq(0), Seq(1000))).reordered);
+        assert!(board.sent.iter().filter(|sent| sent.sacked).count() == 3);
+    }
+
+    #[test]
+    fn a_timeout_takes_the_first_as_lost_and_others_only_when_they_are_overdue() {
+        let (mut board, _) = sent_segments(4, Seq(0));
+        let now = Instant::from_nanos(101);
+        board.mark_lost_by_timeout(100, now);
+        let lost: Vec<_> = board.sent.iter().map(|sent| sent.lost).collect();
+        assert_eq!(lost, [true, true, false, false], "sent at 0, 1, 2 and 3 ns");
+        board.unmark_lost();
+        assert_eq!((board.lost_bytes(), board.next_lost().is_none()), (0, true));
     }
 
     #[derive(Clone, Debug)]
     enum Step {
         Ack(u32),
         Sack(u32, u32),
-        Lose,
+        Lose(u64),
+        Unlose,
         LoseFirst,
         Resend(u32),
     }
@@ -394,7 +451,8 @@ mod tests {
         let step = prop_oneof![
             (0u32..2100).prop_map(Step::Ack),
             (0u32..2100, 0u32..2100).prop_map(|(left, right)| Step::Sack(left, right)),
-            Just(Step::Lose),
+            (0u64..1_000_020).prop_map(Step::Lose),
+            Just(Step::Unlose),
             Just(Step::LoseFirst),
             (1u32..150).prop_map(Step::Resend),
         ];
@@ -407,7 +465,7 @@ mod tests {
         fn counters_agree_with_the_segments(base: u32, steps in steps()) {
             let base = Seq(base);
             let (mut board, mut pool) = sent_segments(20, base);
-            let (mut rack, mut unacked) = (Rack::default(), base);
+            let (mut rack, mut unacked) = (Rack::new(base), base);
             for step in steps {
                 match step {
                     Step::Ack(ack) => {
@@ -418,7 +476,8 @@ mod tests {
                     Step::Sack(left, right) => {
                         sack(&mut board, &[(base + left, base + right)], (unacked, base + 2000));
                     }
-                    Step::Lose => board.mark_all_lost(),
+                    Step::Lose(patience) => board.mark_lost_by_timeout(patience, CLOCK.now),
+                    Step::Unlose => board.unmark_lost(),
                     Step::LoseFirst => {
                         if board.first().is_some_and(|sent| !sent.sacked) {
                             board.mark_first_lost();
@@ -440,6 +499,47 @@ mod tests {
                 prop_assert_eq!(board.sent.iter().map(Sent::len).sum::<u32>(), flight);
                 prop_assert!(board.pipe(flight) <= flight);
             }
+        }
+
+        /// RFC 8985, section 6.2, step 5, beside a plain reading of it: lost is what left before the newest delivered
+        /// segment, and longer ago than the round trip and the reordering window; and the wait is for the last of those
+        /// that left before it too.
+        #[test]
+        fn a_segment_is_lost_neither_before_its_time_nor_later(
+            base: u32,
+            gaps in prop::collection::vec(0u64..50, 20),
+            again in prop::collection::btree_set(0u32..20, 0..5),
+            sacked in prop::collection::vec(0u32..20, 1..6),
+            window in 0u64..300,
+            patience in 0u64..500,
+        ) {
+            let (base, mut board, mut pool) = (Seq(base), Scoreboard::default(), Pool::new(0));
+            let mut at = 1_000;
+            for (n, gap) in (0..20).zip(&gaps) {
+                at += gap;
+                board.push(&mut pool, base + n * 100, base + (n + 1) * 100, Instant::from_nanos(at));
+            }
+            for n in again {
+                at += 1;
+                board.on_retransmitted(base + n * 100, base + (n + 1) * 100, Instant::from_nanos(at));
+            }
+            let now = Instant::from_nanos(at + patience);
+            let clock = AckClock { now, echo_ms: None, min_rtt_nanos: 0 };
+            let mut rack = Rack::new(base);
+            for n in sacked {
+                let mut option = SackBlocks::default();
+                option.push(base + n * 100, base + (n + 1) * 100);
+                let span = (base, base + 2000);
+                board.mark_sacked(&option, span, &clock, &mut rack, &mut Delivered::default());
+            }
+            let wait = board.detect_losses(&rack, window, now);
+            let due = |sent: &Sent| sent.sent_at.as_nanos() + rack.rtt_nanos() + window;
+            for sent in board.sent.iter().filter(|sent| !sent.sacked) {
+                let expected = rack.was_sent_after(sent) && due(sent) <= now.as_nanos();
+                prop_assert_eq!(sent.lost, expected, "{:?} at {:?}", sent, now);
+            }
+            let pending = board.sent.iter().filter(|sent| !sent.sacked && !sent.lost && rack.was_sent_after(sent));
+            prop_assert_eq!(wait, pending.map(|sent| due(sent) - now.as_nanos()).max());
         }
     }
 }

@@ -21,7 +21,8 @@ const SPARE_SEGMENTS: u32 = 16;
 /// The least that a writer may have buffered, however small the congestion window: an answer of usual size is written
 /// at once (Linux's tcp_wmem of 16,384 counts its own overhead, and begins at about this).
 const LEAST_SEND_BYTES: u32 = 65_536;
-/// This part of the user's bound is kept for windows that had to be rounded up (RFC 7323, section 2.4).
+/// A window may be wider by this part of it for having been rounded up (RFC 7323, section 2.4), and so much of the user's
+/// bound is kept for that.
 const ROUNDING_SHIFT: u32 = 5;
 /// The clock of timestamps: a round trip below it must be measured otherwise.
 const TIMESTAMP_UNIT_NANOS: u64 = 1_000_000;
@@ -64,6 +65,13 @@ impl ReceiveSide {
     /// The window of a SYN, which nothing scales (RFC 7323, section 2.2).
     pub(crate) fn syn_window(&self) -> u32 {
         self.space.min(u32::from(u16::MAX))
+    }
+
+    /// How far a window may be rounded up. A peer that sends in crumbs would else move it on with each of them.
+    pub(crate) fn farthest_edge(&self) -> Seq {
+        let limit = self.limit_now();
+        let most = limit.saturating_add(limit >> ROUNDING_SHIFT).min(self.limit);
+        self.next + most.saturating_sub(self.ring.len() as u32)
     }
 
     /// The most that [`ReceiveSide::space`] grows to.

@@ -95,7 +95,6 @@ impl Window {
     }
 
     /// What was saved before a reduction that had no reason: as wide as then, or as now where that is wider.
-    #[cfg_attr(not(test), allow(dead_code, reason = "see `Algorithm::on_spurious`"))]
     pub(super) fn restore(&mut self, before: Before) {
         self.congestion = self.congestion.max(before.congestion);
         self.threshold = self.threshold.max(before.threshold);
@@ -109,7 +108,6 @@ pub(crate) fn initial_window(mss: u32) -> u32 {
 
 /// A window before it came down.
 #[derive(Copy, Clone, Debug, Default)]
-#[cfg_attr(not(test), allow(dead_code, reason = "see `Algorithm::on_spurious`"))]
 pub(super) struct Before {
     congestion: u32,
     threshold: u32,
@@ -157,7 +155,6 @@ pub(crate) trait Algorithm {
 
     /// The last loss or timeout that was told of was none: the window is what it was before (RFC 4015, section 3.2;
     /// RFC 9438, section 4.9).
-    #[cfg_attr(not(test), allow(dead_code, reason = "loss recovery does not look for spurious losses yet"))]
     fn on_spurious(&mut self, window: &mut Window);
 
     /// A mark was echoed (RFC 3168, section 6.1.2: as a loss, of which nothing is sent again).

@@ -11,7 +11,7 @@ mod hystart;
 mod newreno;
 pub(crate) mod rate;
 
-pub(crate) use algorithm::{Acked, Algorithm, Window};
+pub(crate) use algorithm::{Acked, Algorithm, Window, initial_window};
 use bbr::Bbr;
 use cubic::Cubic;
 use newreno::NewReno;

@@ -60,7 +60,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// The peer's MSS is 1,000; it has SACK and neither scale nor timestamps.
-    pub fn open(options: TcpOptions, peer_initial: u32) -> Self {
+    pub fn open(options: TcpOptions, peer_initial: u32, window: u16) -> Self {
         let mut host = Host::new("10.0.0.1", 1500, 1 << 30);
         let now = Instant::from_nanos(3_600_000_000_000);
         let addresses = Prefix { address: host.address, len: 32 };
@@ -69,13 +69,13 @@ impl Conversation {
         let theirs = Seq(peer_initial);
         let flow = FlowKey { slot: 0, life: 0 };
         let mut conversation = Self { host, flow, now, ours: Seq(0), theirs };
-        let mut syn = Header { flags: Flags::SYN, seq: theirs, window: u16::MAX, ..Header::default() };
+        let mut syn = Header { flags: Flags::SYN, seq: theirs, window, ..Header::default() };
         (syn.options.mss, syn.options.sack_permitted) = (Some(1000), true);
         conversation.put(syn, &[]);
         let answers = conversation.host.transmit(now);
         conversation.ours = Header::parse(&answers[0].bytes).unwrap().0.seq;
         conversation.now = now + Duration::from_millis(10);
-        conversation.say(Said::default());
+        conversation.say(Said { window, ..Said::default() });
         let Poll::Ready(Ok(flow)) = conversation.host.tcp.accept(listener) else { panic!("established") };
         conversation.flow = flow;
         conversation

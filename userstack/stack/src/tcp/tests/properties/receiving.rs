@@ -121,7 +121,7 @@ proptest! {
         steps in steps(),
     ) {
         let options = TcpOptions { receive_buffer_bytes: BUFFER as usize, ..quiet() };
-        let mut conversation = Conversation::open(options, initial);
+        let mut conversation = Conversation::open(options, initial, u16::MAX);
         let mut model = Model { here: vec![false; STREAM as usize + 1], read: 0, edge: BUFFER };
         for step in steps {
             match step {

@@ -28,6 +28,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         (1u32..9000).prop_map(Step::Write),
         prop::collection::vec(prop::bool::weighted(0.8), 1..12).prop_map(Step::Network),
         (0u16..20_000).prop_map(Step::Acknowledge),
+        // One byte less than so many segments: the place where one too many would show.
+        (1u16..20).prop_map(|segments| Step::Acknowledge(1000 * segments - 1)),
         (1u32..600).prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 1..40)
@@ -100,9 +102,12 @@ proptest! {
     #![proptest_config(a_part_of_the_cases(4))]
 
     #[test]
-    fn all_that_is_written_arrives_whatever_is_lost_and_nothing_beyond_the_window(steps in steps()) {
-        let mut conversation = Conversation::open(quiet(), 7);
-        let mut receiver = Receiver { edge: u32::from(u16::MAX), ..Receiver::default() };
+    fn all_that_is_written_arrives_whatever_is_lost_and_nothing_beyond_the_window(
+        window in prop_oneof![0u16..20_000, (1u16..8).prop_map(|segments| 1000 * segments - 1)],
+        steps in steps(),
+    ) {
+        let mut conversation = Conversation::open(quiet(), 7, window);
+        let mut receiver = Receiver { edge: u32::from(window), ..Receiver::default() };
         let (mut written, mut fate, mut lost) = (0, Vec::new(), 0);
         let mut deliver = |heard: Vec<Heard>, receiver: &mut Receiver, fate: &mut Vec<bool>, written| {
             for segment in &heard {

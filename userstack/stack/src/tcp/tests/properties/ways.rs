@@ -45,7 +45,13 @@ struct Way {
 
 impl Way {
     fn new(extra: Flags) -> Self {
-        Self { conversation: Conversation::open(quiet(), 99), extra, said: 0, acknowledged: 0, heard: 0 }
+        Self {
+            conversation: Conversation::open(quiet(), 99, u16::MAX),
+            extra,
+            said: 0,
+            acknowledged: 0,
+            heard: 0,
+        }
     }
 
     fn take(&mut self, step: &Step) -> (Vec<Heard>, Option<Vec<u8>>) {
