@@ -27,4 +27,6 @@ plans! {
     half_open_after_a_cookie,
     /// That connection, too, was opened once more by a late copy after its end.
     half_open_of_a_cookie_replayed,
+    /// A recovery ended after its reduction was undone, and the window became as wide as the threshold that there was not.
+    recovery_without_a_threshold,
 }
