@@ -154,7 +154,8 @@ fn table() -> Table {
         ("tcp", TCP_PORT, Protocol::Tcp { backends: vec![all_to("tcp")] }, UpstreamProtocol::Tcp),
     ] {
         let class = GATEWAY_CLASS.into();
-        let listener = Listener { name: name.into(), class, addresses: vec![GATE], port, protocol };
+        let (name_of, tcp) = (name.into(), Default::default());
+        let listener = Listener { name: name_of, class, addresses: vec![GATE], port, protocol, tcp };
         table.listeners.insert(name.into(), listener);
         table.routes.insert(name.into(), routes(name));
         table.clusters.insert(name.into(), cluster(name, upstream));
@@ -175,6 +176,7 @@ fn cluster(name: &str, protocol: UpstreamProtocol) -> Cluster {
         protocol,
         balance: Balance::RoundRobin,
         connect_timeout: Duration::from_secs(5),
+        tcp: Default::default(),
         health_check: None,
     }
 }

@@ -69,6 +69,25 @@ fn traffic() -> Vec<Setting> {
              ringway.mesh/balance says otherwise: RoundRobin, LeastRequest (of sessions: the fewer of two draws)",
         ),
         setting(
+            "tcp.congestion",
+            "cubic",
+            "",
+            "what most of the network speaks (RFC 9438); a Service's or a Gateway's annotation ringway.mesh/congestion says \
+             otherwise: cubic, newreno, bbr (version 3: for paths that lose at random or have long queues)",
+        ),
+        setting(
+            "tcp.pacing",
+            "off",
+            "",
+            "within a rack a burst is the window; the annotation ringway.mesh/pacing says on for long paths; bbr always paces",
+        ),
+        setting(
+            "tcp.ecn",
+            "passive",
+            "",
+            "as Linux: agreed to for who asks; the annotation ringway.mesh/ecn says off, passive or active",
+        ),
+        setting(
             "backendRefs.weight",
             1,
             "",

@@ -37,6 +37,7 @@ pub mod route;
 pub mod service;
 pub mod status;
 pub mod table;
+pub mod tcp;
 #[cfg(test)]
 mod testing;
 mod unsupported;

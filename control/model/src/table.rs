@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::tcp::TcpSettings;
+
 /// Everything one node serves. Immutable once published.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
@@ -46,6 +48,9 @@ pub struct Listener {
     pub addresses: Vec<IpAddr>,
     pub port: u16,
     pub protocol: Protocol,
+    /// Of the connections that arrive; nothing for datagrams.
+    #[serde(default)]
+    pub tcp: TcpSettings,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,6 +188,9 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     pub balance: Balance,
     pub connect_timeout: Duration,
+    /// Of the connections to its endpoints; nothing for datagrams.
+    #[serde(default)]
+    pub tcp: TcpSettings,
     pub health_check: Option<HealthCheck>,
 }
 

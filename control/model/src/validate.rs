@@ -17,6 +17,7 @@ use crate::field::FieldError;
 use crate::kind::Kind;
 use crate::metadata::Metadata;
 use crate::resource::{Resource, Spec};
+use crate::tcp::{TcpSettings, UnknownWord};
 
 /// Every rule that the resource breaks; empty: it is good.
 pub fn validate(resource: &Resource) -> Vec<FieldError> {
@@ -28,13 +29,24 @@ pub fn validate(resource: &Resource) -> Vec<FieldError> {
         Spec::Workload(spec) => mesh::workload(&mut report, spec),
         Spec::Service(spec) => service::service(&mut report, &resource.metadata, spec),
         Spec::GatewayClass(spec) => gateway::class(&mut report, spec),
-        Spec::Gateway(spec) => gateway::gateway(&mut report, spec),
+        Spec::Gateway(spec) => {
+            tcp_settings(&mut report, &resource.metadata);
+            gateway::gateway(&mut report, spec);
+        }
         Spec::HttpRoute(spec) => route::http(&mut report, spec),
         Spec::GrpcRoute(spec) => route::grpc(&mut report, spec),
         Spec::TcpRoute(spec) | Spec::UdpRoute(spec) => route::l4(&mut report, spec),
         Spec::ReferenceGrant(spec) => gateway::grant(&mut report, spec),
     }
     report.errors
+}
+
+/// What a Service and a Gateway may say of TCP.
+fn tcp_settings(report: &mut Report, metadata: &Metadata) {
+    for UnknownWord { annotation, word, expected } in TcpSettings::unknown(&metadata.annotations) {
+        let field = format!("metadata.annotations[{annotation}]");
+        report.refuse(field, format!("{word:?} is not supported; expected {expected}"));
+    }
 }
 
 fn metadata(report: &mut Report, kind: Kind, metadata: &Metadata) {

@@ -50,6 +50,11 @@ impl Mirror {
         std::mem::take(&mut self.changed)
     }
 
+    /// Whether something was committed that is not in the resources yet.
+    pub fn is_behind(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
     /// The next commit, for [`Mirror::take`].
     pub async fn committed(&mut self) -> Result<Arc<Commit>, RecvError> {
         self.commits.recv().await

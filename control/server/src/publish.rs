@@ -131,7 +131,7 @@ impl Publisher {
             let found = self.fleet.health();
             let stale = mirror.take_changed() || found != health;
             health = found;
-            if self.publish(&mirror.resources, &health, stale, version) {
+            if self.publish(&mirror, &health, stale, version) {
                 versions.use_up();
             }
             self.judge(&mirror.resources);
@@ -156,10 +156,15 @@ impl Publisher {
 
     /// Compiles the views that are stale or new; those whose table changed get `version`, the same for all in one
     /// pass. Returns whether any did.
-    fn publish(&self, resources: &Resources, health: &HealthView, stale: bool, version: u64) -> bool {
+    fn publish(&self, mirror: &Mirror, health: &HealthView, stale: bool, version: u64) -> bool {
+        let mut views = self.views();
+        // Somebody may have applied it, asked for a view, and would be told that what he applied does not exist.
+        if mirror.is_behind() {
+            return false;
+        }
+        let resources = &mirror.resources;
         let configured: BTreeSet<String> =
             resources.nodes().map(|(metadata, _)| metadata.name.clone()).collect();
-        let mut views = self.views();
         views.retain(|key, view| view.sender.receiver_count() > 0 || configured.contains(&key.client));
         self.fleet.retain(&configured);
         let mut used = false;

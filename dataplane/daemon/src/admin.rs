@@ -6,6 +6,7 @@
 //! | `/metrics` | Prometheus text |
 //! | `/tables` | the table in force, JSON |
 //! | `/discards` | every discard reason, its count and its meaning, JSON |
+//! | `/defences` | what was warded off without the death of a packet, by name, JSON (`docs/attacks.md`) |
 //! | `/queues` | every queue pair: interface, worker, mode, why not a better one, JSON |
 //! | `/sessions` | datagram sessions and their RTP streams, JSON |
 //! | `/capture?packets=&seconds=&address=&port=` | a pcapng stream of what passes the queue pairs |
@@ -66,6 +67,7 @@ async fn answer(request: Request<Incoming>, node: Rc<Node>) -> Result<Response<F
         "/metrics" => text(StatusCode::OK, node.metrics().await),
         "/tables" => json(&node.table()),
         "/discards" => json(&node.discards().await),
+        "/defences" => json(&node.defences().await),
         "/queues" => json(&node.queues()),
         "/sessions" => json(&node.sessions().await),
         "/capture" => match capture::Request::parse(query) {
@@ -74,7 +76,9 @@ async fn answer(request: Request<Incoming>, node: Rc<Node>) -> Result<Response<F
         },
         other => text(
             StatusCode::NOT_FOUND,
-            format!("no {other} here: /ready /metrics /tables /discards /queues /sessions /capture\n"),
+            format!(
+                "no {other} here: /ready /metrics /tables /discards /defences /queues /sessions /capture\n"
+            ),
         ),
     })
 }

@@ -167,6 +167,11 @@ impl Node {
         report::discards(&self.reports().await)
     }
 
+    /// Every defence by name, those that were never needed too.
+    pub async fn defences(&self) -> BTreeMap<&'static str, report::DiscardStatus> {
+        report::defences(&self.reports().await)
+    }
+
     /// Datagram sessions of this moment, of every worker the first thousand.
     pub async fn sessions(&self) -> Vec<SessionStatus> {
         let lists = self.ask_all(|worker, _now| sessions::list(worker)).await.unwrap_or_default();

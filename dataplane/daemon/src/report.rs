@@ -7,7 +7,7 @@ use nic::QueueCounters;
 use proxy::{Proxy, Sample, SampleKind};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use worker::Discard;
+use worker::{Defence, Discard};
 use worker::{TurnCounters, Worker};
 
 use crate::attach::Attachment;
@@ -23,12 +23,15 @@ pub struct WorkerReport {
     pub cpu: Duration,
     /// The stack's, at once or after a packet had waited, and the worker's own, in the order of [`Discard::ALL`].
     pub discards: Vec<u64>,
+    /// The stack's, in the order of [`Defence::ALL`].
+    pub defences: Vec<u64>,
     pub ports: Vec<(String, QueueCounters)>,
     pub samples: Vec<Sample>,
     pub sessions: ByRoute,
     pub tasks: usize,
 }
 
+/// A counter and what it counts: a discard reason's, or a defence's.
 #[derive(Clone, Debug, Serialize)]
 pub struct DiscardStatus {
     pub count: u64,
@@ -38,10 +41,12 @@ pub struct DiscardStatus {
 impl WorkerReport {
     pub fn of(worker: &mut Worker<Proxy>) -> Self {
         let own = worker.discards().clone();
-        let discards = {
+        let (discards, defences) = {
             let stack = worker.core.stack();
             let of = |reason| stack.discards().of(reason) + stack.late_discards().of(reason) + own.of(reason);
-            Discard::ALL.iter().map(|&reason| of(reason)).collect()
+            let warded = |&defence: &Defence| stack.defences().of(defence);
+            let discards = Discard::ALL.iter().map(|&reason| of(reason)).collect();
+            (discards, Defence::ALL.iter().map(warded).collect())
         };
         let mut samples = Vec::new();
         worker.application.samples(&mut |sample| samples.push(sample));
@@ -51,6 +56,7 @@ impl WorkerReport {
             turns: *worker.counters(),
             cpu: cpu_time(ClockId::ThreadCPUTime),
             discards,
+            defences,
             ports,
             samples,
             sessions: sessions::live(worker),
@@ -72,6 +78,15 @@ pub fn discards(reports: &[WorkerReport]) -> BTreeMap<&'static str, DiscardStatu
         all.insert(name, DiscardStatus { count: ports.iter().map(|counters| count(counters)).sum(), reason });
     }
     all
+}
+
+/// What all workers warded off without the death of a packet, by name.
+pub fn defences(reports: &[WorkerReport]) -> BTreeMap<&'static str, DiscardStatus> {
+    let status = |(index, defence): (usize, &Defence)| {
+        let count = reports.iter().map(|report| report.defences[index]).sum();
+        (defence.name(), DiscardStatus { count, reason: defence.reason() })
+    };
+    Defence::ALL.iter().enumerate().map(status).collect()
 }
 
 type CountOf = fn(&QueueCounters) -> u64;
@@ -121,6 +136,14 @@ pub fn exposition(
             "Packets that died, by reason.",
             &[("reason", name)],
             discard.count,
+        );
+    }
+    for (name, defence) in defences(reports) {
+        text.counter(
+            "ringway_defences_total",
+            "What was warded off without the death of a packet.",
+            &[("defence", name)],
+            defence.count,
         );
     }
     cpu(&mut text);
@@ -276,6 +299,7 @@ mod tests {
             turns,
             cpu: seconds(2.75),
             discards: Vec::new(),
+            defences: vec![0; Defence::ALL.len()],
             ports: Vec::new(),
             samples: Vec::new(),
             sessions: ByRoute::default(),
@@ -288,6 +312,8 @@ mod tests {
             let line = format!("ringway_worker_cpu_seconds_total{{worker=\"3\",kind=\"{kind}\"}} {value}\n");
             assert!(text.contains(&line), "{line}{text}");
         }
+        report.defences[Defence::HolderCut as usize] = 7;
+        assert_eq!(defences(std::slice::from_ref(&report))["tcp_holder_cut"].count, 7);
         // A worker that had to share its core spent more time in its turns than the core gave it.
         report.cpu = seconds(1.0);
         let mut text = Exposition::default();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::table::{GATEWAY_CLASS, Protocol, Table, WeightedCluster};
+use model::tcp::TcpSettings;
 use socket::{InterfaceId, Role, Share};
 
 use crate::fault::Fault;
@@ -32,6 +33,14 @@ pub struct ProxyConfig {
     pub checks_health: bool,
 }
 
+/// A listening socket; its task ends when this is dropped.
+pub(crate) struct Open<R: Runtime> {
+    pub socket: Rc<R::Listener>,
+    pub tcp: TcpSettings,
+    #[expect(dead_code, reason = "held for its drop")]
+    pub closing: Closing,
+}
+
 /// The state behind a `Proxy`. Listeners, connections and checks hold it too.
 pub(crate) struct Engine<R: Runtime> {
     pub runtime: R,
@@ -44,7 +53,7 @@ pub(crate) struct Engine<R: Runtime> {
     /// No longer listed, but with connections that have not ended.
     leaving: RefCell<Vec<Rc<Listener<R>>>>,
     /// Sockets that listen, each with the gate that ends it when dropped from here.
-    pub binds: RefCell<BTreeMap<Bind, Closing>>,
+    pub binds: RefCell<BTreeMap<Bind, Open<R>>>,
     series: RefCell<HashMap<(String, String), Rc<Series>>>,
     /// Counts for all that is beyond [`SERIES`].
     pub other: Rc<Series>,
@@ -343,11 +352,14 @@ impl<R: Runtime> Engine<R> {
         }
     }
 
-    /// The TCP addresses that the table wants listened on.
-    pub fn wanted_binds(&self) -> Vec<Bind> {
+    /// The TCP addresses that the table wants listened on, and how. One socket serves the listeners of all classes: the
+    /// first says it, and those of one Service or Gateway say the same.
+    pub fn wanted_binds(&self) -> BTreeMap<Bind, TcpSettings> {
         let snapshot = self.snapshot.borrow();
-        let binds = snapshot.iter().flat_map(|snapshot| snapshot.binds().keys().copied());
-        binds.filter(|bind| bind.transport == Transport::Tcp).collect()
+        let Some(snapshot) = snapshot.as_ref() else { return BTreeMap::new() };
+        let binds = snapshot.binds().iter().filter(|(bind, _)| bind.transport == Transport::Tcp);
+        let settings = |at: &usize| snapshot.listeners()[*at].tcp;
+        binds.map(|(bind, at)| (*bind, at.first().map(settings).unwrap_or_default())).collect()
     }
 
     pub fn relay_buffer(&self) -> Box<[u8]> {

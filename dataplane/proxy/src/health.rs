@@ -13,6 +13,7 @@ use http::{Method, Request, Version};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use model::table::{HealthCheck, Probe};
+use model::tcp::TcpSettings;
 
 use crate::engine::Engine;
 use crate::observe::HealthReport;
@@ -175,7 +176,10 @@ async fn probe<R: Runtime>(
     if let Probe::UdpEcho { payload } = &check.probe {
         return runtime.echo(address, payload.clone().into_bytes()).await.map_err(|_| "no echo");
     }
-    let io = runtime.connect(address, check.timeout).await.map_err(|_| "connect failed")?;
+    let io = runtime
+        .connect(address, check.timeout, TcpSettings::default())
+        .await
+        .map_err(|_| "connect failed")?;
     match &check.probe {
         Probe::Tcp | Probe::UdpEcho { .. } => Ok(()),
         Probe::Http { path, host } => probe_http(io, &Authority::of(address, host.as_deref()), path).await,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Open};
 use crate::fault::Fault;
 use crate::gate::{Closing, Gate, Ticket};
 use crate::relay::{End, relay};
@@ -29,22 +29,27 @@ const ACCEPTS_A_TURN: u64 = 16;
 /// again with the next table.
 pub(crate) fn open_and_close<R: Runtime>(engine: &Rc<Engine<R>>) {
     let wanted = engine.wanted_binds();
-    engine.binds.borrow_mut().retain(|bind, _| wanted.contains(bind));
-    for bind in wanted {
-        if engine.binds.borrow().contains_key(&bind) {
+    engine.binds.borrow_mut().retain(|bind, _| wanted.contains_key(bind));
+    for (bind, tcp) in wanted {
+        if let Some(open) = engine.binds.borrow_mut().get_mut(&bind) {
+            if open.tcp != tcp {
+                engine.runtime.retune(&open.socket, tcp);
+                open.tcp = tcp;
+            }
             continue;
         }
-        let Ok(socket) = engine.runtime.listen(bind.address, bind.port) else {
+        let Ok(socket) = engine.runtime.listen(bind.address, bind.port, tcp) else {
             engine.listen_failures.add(1);
             continue;
         };
-        let gate = Rc::<Gate>::default();
-        engine.runtime.spawn(accept(Rc::clone(engine), socket, gate.ticket()));
-        engine.binds.borrow_mut().insert(bind, Closing(gate));
+        let (gate, socket) = (Rc::<Gate>::default(), Rc::new(socket));
+        engine.runtime.spawn(accept(Rc::clone(engine), Rc::clone(&socket), gate.ticket()));
+        let open = Open { socket, tcp, closing: Closing(gate) };
+        engine.binds.borrow_mut().insert(bind, open);
     }
 }
 
-async fn accept<R: Runtime>(engine: Rc<Engine<R>>, socket: R::Listener, ticket: Ticket) {
+async fn accept<R: Runtime>(engine: Rc<Engine<R>>, socket: Rc<R::Listener>, ticket: Ticket) {
     for taken in 1_u64.. {
         if taken % ACCEPTS_A_TURN == 0 {
             let_others().await;

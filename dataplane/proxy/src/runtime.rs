@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::{Read, Write};
+use model::tcp::{self, TcpSettings};
 use socket::{
     Instant, InterfaceId, ListenSpec, Prefix, TcpInfo, TcpListener, TcpOptions, TcpStream, UdpSocket,
 };
@@ -19,7 +20,10 @@ pub trait Network: Clone + Unpin + 'static {
     type Listener: 'static;
 
     /// Listens on one address and port until the listener is dropped.
-    fn listen(&self, address: IpAddr, port: u16) -> io::Result<Self::Listener>;
+    fn listen(&self, address: IpAddr, port: u16, tcp: TcpSettings) -> io::Result<Self::Listener>;
+
+    /// From now on connections to it behave so; those that are there go on as they are.
+    fn retune(&self, listener: &Self::Listener, tcp: TcpSettings);
 
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<Accepted<Self::Io>>>;
 
@@ -28,6 +32,7 @@ pub trait Network: Clone + Unpin + 'static {
         &self,
         remote: SocketAddr,
         timeout: Duration,
+        tcp: TcpSettings,
     ) -> impl Future<Output = io::Result<Self::Io>> + 'static;
 
     /// Reads at most `limit` bytes and gives them to `take`, in one or more pieces; ready with their number, which is 0 at
@@ -110,11 +115,29 @@ where
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Sockets;
 
+/// What a table says of TCP, in the stack's words.
+fn options(tcp: TcpSettings) -> TcpOptions {
+    TcpOptions {
+        congestion: match tcp.congestion {
+            tcp::Congestion::Cubic => socket::Congestion::Cubic,
+            tcp::Congestion::NewReno => socket::Congestion::NewReno,
+            tcp::Congestion::Bbr => socket::Congestion::Bbr,
+        },
+        pacing: tcp.pacing,
+        ecn: match tcp.ecn {
+            tcp::Ecn::Off => socket::Ecn::Off,
+            tcp::Ecn::Passive => socket::Ecn::Passive,
+            tcp::Ecn::Active => socket::Ecn::Active,
+        },
+        ..TcpOptions::default()
+    }
+}
+
 impl Network for Sockets {
     type Io = TcpStream;
     type Listener = TcpListener;
 
-    fn listen(&self, address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    fn listen(&self, address: IpAddr, port: u16, tcp: TcpSettings) -> io::Result<TcpListener> {
         let addresses = match address {
             IpAddr::V4(any) if any.is_unspecified() => Prefix::ANY_V4,
             IpAddr::V6(any) if any.is_unspecified() => Prefix::ANY_V6,
@@ -122,8 +145,12 @@ impl Network for Sockets {
             IpAddr::V6(_) => Prefix { address, len: 128 },
         };
         let spec = ListenSpec { addresses, port: Some(port), interface: None };
-        TcpListener::bind(spec, TcpOptions::default())
+        TcpListener::bind(spec, options(tcp))
             .map_err(|error| io::Error::new(io::ErrorKind::AddrInUse, format!("{error:?}")))
+    }
+
+    fn retune(&self, listener: &TcpListener, tcp: TcpSettings) {
+        listener.set_options(options(tcp));
     }
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<Accepted<TcpStream>> {
@@ -136,8 +163,9 @@ impl Network for Sockets {
         &self,
         remote: SocketAddr,
         timeout: Duration,
+        tcp: TcpSettings,
     ) -> impl Future<Output = io::Result<TcpStream>> + 'static {
-        let options = TcpOptions { connect_timeout: timeout, ..TcpOptions::default() };
+        let options = TcpOptions { connect_timeout: timeout, ..options(tcp) };
         TcpStream::connect(remote, None, options)
     }
 

@@ -35,8 +35,8 @@ pub use ring::{Errand, RING_PACKETS, RingReceiver, RingSender, ring};
 
 /// What the one who builds workers needs of the stack.
 pub use stack::{
-    Admission, Config as StackConfig, Discard, Discards, Instant, InterfaceConfig, InterfaceId, Prefix, Role,
-    Route, RtpStream, SessionInfo, Stack,
+    Admission, Config as StackConfig, Defence, Discard, Discards, Instant, InterfaceConfig, InterfaceId,
+    Prefix, Role, Route, RtpStream, SessionInfo, Stack,
 };
 
 use nic::{Burst, Packet, QueuePair};

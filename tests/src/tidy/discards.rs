@@ -1,4 +1,5 @@
-//! Every discard reason has a test that names it, as `Discard::Variant` or by its counter's name.
+//! Every discard reason, and every defence, has a test that names it: as `Discard::Variant` or `Defence::Variant`, or by
+//! its counter's name.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,8 @@ use super::module::is_test;
 use super::source::{File, Member};
 use super::violation::Violation;
 
-/// The macro in whose invocation reasons are listed: `Variant = "name",`.
-const LIST: &str = "discards";
+/// The macros in whose invocations reasons are listed, `Variant = "name",`, and the enums that they make.
+const LISTS: [(&str, &str); 2] = [("discards", "Discard"), ("defences", "Defence")];
 
 pub fn check(members: &[Member], scripts: &[String]) -> Vec<Violation> {
     let mut tests = Named::default();
@@ -24,7 +25,7 @@ pub fn check(members: &[Member], scripts: &[String]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for member in members {
         for file in &member.files {
-            for (variant, name) in reasons(file) {
+            for (list, variant, name) in reasons(file) {
                 let scripted = || scripts.iter().any(|text| has_word(text, &name));
                 if !tests.variants.contains(&variant)
                     && !tests.texts.iter().any(|text| has_word(text, &name))
@@ -32,7 +33,7 @@ pub fn check(members: &[Member], scripts: &[String]) -> Vec<Violation> {
                 {
                     let place = format!("{}/{}", member.folder, file.path);
                     violations
-                        .push(Violation::new(place, format!("no test names {name} (Discard::{variant})")));
+                        .push(Violation::new(place, format!("no test names {name} ({list}::{variant})")));
                 }
             }
         }
@@ -40,22 +41,21 @@ pub fn check(members: &[Member], scripts: &[String]) -> Vec<Violation> {
     violations
 }
 
-/// `(Variant, name)` of every reason that a file lists.
-fn reasons(file: &File) -> Vec<(String, String)> {
-    let lists = file.syntax.items.iter().filter_map(|item| match item {
-        Item::Macro(ItemMacro { ident: None, mac, .. }) if mac.path.is_ident(LIST) => {
-            Some(mac.tokens.clone())
-        }
-        _ => None,
+/// `(Enum, Variant, name)` of every reason that a file lists.
+fn reasons(file: &File) -> Vec<(&'static str, String, String)> {
+    let lists = file.syntax.items.iter().filter_map(|item| {
+        let Item::Macro(ItemMacro { ident: None, mac, .. }) = item else { return None };
+        let (_, list) = LISTS.iter().find(|(name, _)| mac.path.is_ident(name))?;
+        Some((*list, mac.tokens.clone()))
     });
     let mut reasons = Vec::new();
-    for tokens in lists {
+    for (list, tokens) in lists {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for window in tokens.windows(3) {
             if let [TokenTree::Ident(variant), TokenTree::Punct(equals), TokenTree::Literal(name)] = window
                 && equals.as_char() == '='
             {
-                reasons.push((variant.to_string(), name.to_string().trim_matches('"').to_owned()));
+                reasons.push((list, variant.to_string(), name.to_string().trim_matches('"').to_owned()));
             }
         }
     }
@@ -65,7 +65,7 @@ fn reasons(file: &File) -> Vec<(String, String)> {
 /// What test code names.
 #[derive(Default)]
 struct Named {
-    /// `V` of every `Discard::V`.
+    /// `V` of every `Discard::V` and `Defence::V`.
     variants: BTreeSet<String>,
     /// String literals.
     texts: Vec<String>,
@@ -88,7 +88,7 @@ impl Named {
             match token {
                 TokenTree::Group(group) => self.take(group.stream()),
                 TokenTree::Literal(literal) => self.texts.push(literal.to_string()),
-                TokenTree::Ident(ident) if ident == "Discard" => {
+                TokenTree::Ident(ident) if LISTS.iter().any(|(_, list)| ident == list) => {
                     if let Some(TokenTree::Ident(variant)) = tokens.get(at + 3) {
                         self.variants.insert(variant.to_string());
                     }
@@ -164,6 +164,15 @@ mod tests {
         let tests = "#[cfg(test)] mod tests { #[test] fn t() { assert_eq!(f(), Discard::Short); } }";
         let found = found(&[("src/a.rs", &format!("{code} {tests}"))], &[]);
         assert_eq!(found, ["userstack/stack/src/discard.rs: no test names too_long (Discard::TooLong)"]);
+    }
+
+    #[test]
+    fn a_defence_that_no_test_names_is_found() {
+        let list = "defences! { /// A. \n Walled = \"walled\", /// B. \n Moated = \"moated\", }";
+        let tests =
+            "#[cfg(test)] mod tests { fn t() { (Discard::Short, Discard::TooLong, Defence::Walled); } }";
+        let found = found(&[("src/defence.rs", list), ("src/a.rs", tests)], &[]);
+        assert_eq!(found, ["userstack/stack/src/defence.rs: no test names moated (Defence::Moated)"]);
     }
 
     #[test]

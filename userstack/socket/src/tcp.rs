@@ -41,6 +41,16 @@ impl TcpListener {
         })
     }
 
+    /// What it accepts from now on behaves so.
+    ///
+    /// # Panics
+    /// Outside of its core's scope.
+    pub fn set_options(&self, options: TcpOptions) {
+        scope::with_core("TcpListener::set_options", self.core, |scope| {
+            scope.stack.borrow_mut().tcp_set_options(self.key, options);
+        });
+    }
+
     /// The next connection, fully established. One task accepts on a listener.
     ///
     /// # Panics

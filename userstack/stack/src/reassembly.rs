@@ -80,6 +80,19 @@ struct Part {
 const PARTIAL_BYTES: usize = size_of::<(Whole, Partial)>() + 64;
 const PART_BYTES: usize = size_of::<Part>();
 
+/// The packet of the least number so far.
+#[derive(Copy, Clone, Debug, Default)]
+struct Oldest(Option<(u64, Whole)>);
+
+impl Oldest {
+    #[inline]
+    fn consider(&mut self, key: &Whole, number: u64) {
+        if self.0.is_none_or(|(least, _)| number < least) {
+            self.0 = Some((number, *key));
+        }
+    }
+}
+
 /// What became of a fragment.
 #[derive(Debug)]
 pub(crate) enum Added {
@@ -149,35 +162,43 @@ impl Reassembly {
         self.partials.insert(key, partial);
     }
 
-    /// A place for one more packet of `source`.
+    /// A place for one more packet of `source`. The table is looked through once, and only when it is well filled.
     fn make_place(&mut self, source: u128) {
-        let of_source = |key: &Whole| key.source == source;
-        if self.partials.len() >= MAX_OF_ONE_SOURCE
-            && self.partials.keys().filter(|key| of_source(key)).count() >= MAX_OF_ONE_SOURCE
-        {
-            self.evict_oldest(of_source);
+        if self.partials.len() < MAX_OF_ONE_SOURCE {
+            return;
         }
-        if self.partials.len() >= MAX_PARTIALS {
-            self.evict_oldest(|_| true);
+        let (mut own, mut oldest, mut oldest_own) = (0, Oldest::default(), Oldest::default());
+        for (key, partial) in &self.partials {
+            oldest.consider(key, partial.number);
+            if key.source == source {
+                own += 1;
+                oldest_own.consider(key, partial.number);
+            }
+        }
+        if own >= MAX_OF_ONE_SOURCE {
+            self.evict(oldest_own);
+        } else if self.partials.len() >= MAX_PARTIALS {
+            self.evict(oldest);
         }
     }
 
     /// Room for `bytes` more of the packet `key`; false when all others together would not make it.
     fn make_room(&mut self, key: Whole, bytes: usize) -> bool {
         while self.bytes + bytes > self.max_bytes {
-            if !self.evict_oldest(|other| *other != key) {
+            let mut oldest = Oldest::default();
+            let others = self.partials.iter().filter(|(other, _)| **other != key);
+            others.for_each(|(other, partial)| oldest.consider(other, partial.number));
+            if oldest.0.is_none() {
                 return false;
             }
+            self.evict(oldest);
         }
         true
     }
 
-    fn evict_oldest(&mut self, may_go: impl Fn(&Whole) -> bool) -> bool {
-        let candidates = self.partials.iter().filter(|(key, _)| may_go(key));
-        let oldest = candidates.min_by_key(|(_, partial)| partial.number).map(|(key, _)| *key);
-        let gone = oldest.and_then(|key| self.remove(key));
-        self.evicted += gone.as_ref().map_or(0, |partial| partial.parts.len());
-        gone.is_some()
+    fn evict(&mut self, oldest: Oldest) {
+        let gone = oldest.0.and_then(|(_, key)| self.remove(key));
+        self.evicted += gone.map_or(0, |partial| partial.parts.len());
     }
 
     /// Fragments of packets that gave way since this was asked last.

@@ -1,9 +1,11 @@
 //! Datagrams that tasks send by their sockets.
 
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 
 use crate::checksum::Sum;
+use crate::hash::bits;
 use crate::output::{Envelope, Next};
 use crate::stack::Stack;
 use crate::tcp::boundary::{Path, Refused};
@@ -93,12 +95,13 @@ impl Stack {
             .ok_or(UdpError::Unreachable)
     }
 
-    /// The first port of the configured range, beginning at a place of the socket's own, that is free and whose
-    /// answers steer to this worker.
+    /// The first port of the configured range, beginning at a place that the secret chooses for the socket (RFC 6056,
+    /// section 3.3.2), that is free and whose answers steer to this worker.
     fn choose_port(&mut self, socket: UdpKey, address: IpAddr, remote: SocketAddr) -> Result<u16, UdpError> {
         let (first, last) = self.config.ports;
         let count = u32::from(last - first) + 1;
-        let start = socket.slot.wrapping_mul(0x9e37_79b1).wrapping_add(socket.life);
+        let start =
+            self.port_key.hash_one((bits(remote.ip()), remote.port(), socket.slot, socket.life)) as u32;
         let (worker, workers) = (self.config.worker, self.config.workers);
         (0..count)
             .map(|step| first + (start.wrapping_add(step) % count) as u16)

@@ -235,6 +235,11 @@ impl Stack {
         self.tcp.listen(spec, options)
     }
 
+    /// What the listener accepts from now on behaves so; what it accepted goes on as it is.
+    pub fn tcp_set_options(&mut self, listener: ListenerKey, options: TcpOptions) {
+        self.tcp.set_listener_options(listener, options);
+    }
+
     /// Stops accepting. Connections that were accepted go on; the others are reset.
     pub fn tcp_unlisten(&mut self, listener: ListenerKey, now: Instant) {
         self.tcp.unlisten(listener, now);

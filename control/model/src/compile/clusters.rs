@@ -11,6 +11,7 @@ use crate::mesh::HealthCheckSpec;
 use crate::resources::Resources;
 use crate::service::{self, BALANCE_ANNOTATION};
 use crate::table::{Balance, Cluster, Endpoint, HealthCheck, Probe};
+use crate::tcp::TcpSettings;
 
 /// Results of active health checks, by cluster and endpoint. What is not named is healthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +33,8 @@ pub(super) fn describe(
 ) -> (Cluster, Vec<Endpoint>) {
     let name = cluster.name();
     let service = resources.find(&Key::new(Kind::Service, &cluster.namespace, &cluster.service));
-    let asked = service.and_then(|service| service.metadata.annotations.get(BALANCE_ANNOTATION));
+    let annotations = service.map(|service| &service.metadata.annotations);
+    let asked = annotations.and_then(|annotations| annotations.get(BALANCE_ANNOTATION));
     let instances = instances.of(cluster);
     let endpoints =
         instances.iter().flat_map(|instance| endpoints(instance, cluster.speaks, &name, health)).collect();
@@ -40,6 +42,7 @@ pub(super) fn describe(
         protocol: cluster.speaks.upstream(),
         balance: asked.and_then(|word| service::balance(word)).unwrap_or_else(|| usual(cluster.speaks)),
         connect_timeout: defaults::CONNECT_TIMEOUT,
+        tcp: annotations.map(TcpSettings::of).unwrap_or_default(),
         // Workloads that ask for another check than the first of their Service are told so in their status.
         health_check: instances.iter().find_map(|instance| instance.check.map(health_check)),
         name,

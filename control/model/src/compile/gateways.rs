@@ -10,6 +10,7 @@ use crate::attach::GatewayView;
 use crate::defaults::UDP_SESSION_IDLE;
 use crate::service::Transport;
 use crate::table::{GATEWAY_CLASS, Listener, Protocol, RouteTable};
+use crate::tcp::TcpSettings;
 
 pub(super) fn add(draft: &mut Draft<'_>, node: &str) {
     let attached = draft.attached;
@@ -57,6 +58,7 @@ impl Place<'_> {
             addresses: self.addresses.to_vec(),
             port,
             protocol,
+            tcp: TcpSettings::of(&self.gateway.metadata.annotations),
         };
         draft.table.listeners.insert(name, listener);
     }

@@ -22,6 +22,7 @@ use crate::table::{
     HttpAction, HttpMatch, HttpRoute, Listener, PathMatch, Protocol, RouteTable, SourceClass, Timeouts,
     VirtualHost, WeightedCluster,
 };
+use crate::tcp::TcpSettings;
 
 /// The class of all sources whose namespace has no consumer route.
 pub const MESH_CLASS: &str = "mesh";
@@ -112,6 +113,7 @@ impl Place<'_> {
             addresses: self.addresses.to_vec(),
             port: self.port.port,
             protocol,
+            tcp: TcpSettings::of(&self.metadata.annotations),
         }
     }
 

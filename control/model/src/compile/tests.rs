@@ -10,6 +10,8 @@ use crate::testing::resources;
 use crate::{HealthView, Resources, compile, compile_client};
 
 /// One node with a Gateway for every protocol, and Services `a` and `b` with one Workload each.
+use crate::tcp::{Congestion, Ecn, TcpSettings};
+
 const BASE: &str = "
 {apiVersion: ringway.mesh/v1alpha1, kind: Node, metadata: {name: n}, spec: {addresses: [192.0.2.1]}}
 ---
@@ -383,6 +385,31 @@ fn a_gateway_without_addresses_is_on_every_node_and_one_with_them_where_they_are
         BASE.replace("{gatewayClassName: r,", "{gatewayClassName: r, addresses: [{value: 192.0.2.1}],");
     let resources = crate::testing::resources(&format!("{placed}{second}"));
     assert!(compile(&resources, "m", &HealthView::default()).listeners.is_empty());
+}
+
+#[test]
+fn a_service_and_a_gateway_say_how_tcp_behaves() {
+    let said =
+        "annotations: {ringway.mesh/congestion: bbr, ringway.mesh/pacing: 'on', ringway.mesh/ecn: active}";
+    let expected = TcpSettings { congestion: Congestion::Bbr, pacing: true, ecn: Ecn::Active };
+    let table = table(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: c, {said}}}, spec: {{clusterIPs: [10.96.0.9], selector: {{app: a}}, \
+         ports: [{{name: h, port: 80, appProtocol: http}}]}}}}"
+    ));
+    assert_eq!(table.clusters["default/c/80/http1"].tcp, expected);
+    let listeners: Vec<_> =
+        table.listeners.values().map(|listener| (&*listener.name, listener.tcp)).collect();
+    for (name, tcp) in listeners {
+        let of_the_service = name.contains("/default/c/");
+        assert_eq!(tcp == expected, of_the_service, "{name}: {tcp:?}");
+    }
+    let marked = BASE
+        .replace("kind: Gateway, metadata: {name: g", &format!("kind: Gateway, metadata: {{{said}, name: g"));
+    assert_ne!(marked, BASE);
+    let table = compile(&crate::testing::resources(&marked), "n", &HealthView::default());
+    let gateway =
+        table.listeners.values().find(|listener| listener.class == GATEWAY_CLASS).expect("a gateway");
+    assert_eq!(gateway.tcp, expected);
 }
 
 #[test]

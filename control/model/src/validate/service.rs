@@ -20,6 +20,7 @@ pub(super) fn service(report: &mut Report, metadata: &Metadata, spec: &ServiceSp
             format!("{word:?} is not supported; expected RoundRobin or LeastRequest"),
         );
     }
+    super::tcp_settings(report, metadata);
     if let Some(kind) = spec.kind.as_deref().filter(|kind| *kind != "ClusterIP") {
         report.refuse("spec.type", format!("{kind:?} is not supported; expected ClusterIP"));
     }

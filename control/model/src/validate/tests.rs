@@ -36,12 +36,37 @@ fn names_and_labels_have_kubernetes_formats() {
             "{name: web, annotations: {ringway.mesh/balance: random}}",
             "metadata.annotations[ringway.mesh/balance]: \"random\" is not supported; expected RoundRobin or",
         ),
+        (
+            "{name: web, annotations: {ringway.mesh/congestion: vegas}}",
+            "metadata.annotations[ringway.mesh/congestion]: \"vegas\" is not supported; expected cubic, newreno or bbr",
+        ),
+        (
+            "{name: web, annotations: {ringway.mesh/pacing: 'yes'}}",
+            "metadata.annotations[ringway.mesh/pacing]: \"yes\" is not supported; expected on or off",
+        ),
+        (
+            "{name: web, annotations: {ringway.mesh/ecn: ask}}",
+            "metadata.annotations[ringway.mesh/ecn]: \"ask\" is not supported; expected off, passive or active",
+        ),
     ] {
         let text =
             format!("apiVersion: v1\nkind: Service\nmetadata: {metadata}\nspec: {{ports: [{{port: 80}}]}}");
         let errors = errors(&text);
         assert!(errors.iter().any(|error| error.contains(wanted)), "{metadata}: {errors:?}");
     }
+}
+
+#[test]
+fn a_gateway_names_a_congestion_control_that_there_is() {
+    let gateway = |word: &str| {
+        let metadata = format!("{{name: g, annotations: {{ringway.mesh/congestion: {word}}}}}");
+        let spec = "{gatewayClassName: c, listeners: [{name: h, port: 80, protocol: HTTP}]}";
+        errors(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {metadata}\nspec: {spec}"
+        ))
+    };
+    assert!(gateway("bbr").is_empty());
+    assert!(gateway("vegas").iter().any(|error| error.contains("expected cubic, newreno or bbr")));
 }
 
 #[test]

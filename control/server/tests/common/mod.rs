@@ -72,9 +72,9 @@ impl Mesh {
         Ok(self.operator.apply(request).await?.into_inner().outcomes)
     }
 
-    pub async fn get(&mut self, kind: &str, name: &str) -> Result<serde_json::Value, Status> {
+    pub async fn get(&self, kind: &str, name: &str) -> Result<serde_json::Value, Status> {
         let key = api::ObjectKey { kind: kind.into(), namespace: "default".into(), name: name.into() };
-        let answer = self.operator.get(api::GetRequest { key: Some(key) }).await?.into_inner();
+        let answer = self.operator.clone().get(api::GetRequest { key: Some(key) }).await?.into_inner();
         Ok(serde_json::from_str(&answer.object_json).unwrap())
     }
 

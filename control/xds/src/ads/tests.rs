@@ -25,6 +25,7 @@ fn table(version: u64, clusters: &[&str]) -> Table {
             protocol: UpstreamProtocol::Http1,
             balance: Balance::RoundRobin,
             connect_timeout: Duration::from_secs(5),
+            tcp: Default::default(),
             health_check: None,
         };
         let port = 8_000 + u16::try_from(index).unwrap();
@@ -63,6 +64,7 @@ fn table(version: u64, clusters: &[&str]) -> Table {
         addresses: vec![Ipv4Addr::LOCALHOST.into()],
         port: 80,
         protocol: Protocol::Http { routes: "web".to_owned() },
+        tcp: Default::default(),
     };
     table.listeners.insert("in".to_owned(), listener);
     table

@@ -7,7 +7,7 @@ use model::table::{Balance, Cluster, HealthCheck, Probe, UpstreamProtocol};
 
 use super::audience::Audience;
 use super::error::FieldError;
-use super::wire;
+use super::{tcp, wire};
 use crate::envoy::cluster::{self as proto, cluster as part};
 use crate::envoy::core::{self, health_check};
 use crate::envoy::envoy_type;
@@ -111,8 +111,9 @@ fn cluster_metadata(cluster: &Cluster) -> Option<core::Metadata> {
         _ => None,
     });
     let datagram = cluster.protocol == UpstreamProtocol::Udp;
-    let said = datagram || check.is_some();
-    said.then(|| wire::metadata(&ClusterMetadata { datagram, datagram_health_check: check }))
+    let tcp = tcp::encode(cluster.tcp);
+    let said = datagram || check.is_some() || tcp.is_some();
+    said.then(|| wire::metadata(&ClusterMetadata { datagram, datagram_health_check: check, tcp }))
 }
 
 fn millis(value: Duration) -> u64 {
@@ -135,6 +136,7 @@ pub(super) fn decode(message: proto::Cluster) -> Result<Cluster, FieldError> {
         protocol: decode_protocol(&message, &metadata)?,
         balance,
         connect_timeout: wire::positive_duration(message.connect_timeout.as_ref(), "connect_timeout")?,
+        tcp: tcp::decode(metadata.tcp)?,
         health_check: decode_check(&message.health_checks, metadata.datagram_health_check)?,
         name: message.name,
     })

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use model::table::{Listener, Protocol, WeightedCluster};
 
 use super::error::FieldError;
+use super::tcp as settings;
 use super::wire;
 use super::wire::{INVALID_BACKEND, NO_WEIGHT};
 use crate::envoy::core::socket_address;
@@ -53,7 +54,11 @@ pub(super) fn encode(listener: &Listener) -> Result<proto::Listener, FieldError>
         freebind: wire::boolean(true),
         ..Default::default()
     };
-    let mut metadata = ListenerMetadata { class: listener.class.clone(), ..Default::default() };
+    let mut metadata = ListenerMetadata {
+        class: listener.class.clone(),
+        tcp: settings::encode(listener.tcp),
+        ..Default::default()
+    };
     match &listener.protocol {
         Protocol::Http { routes } => {
             let manager = connection_manager(&listener.name, routes);
@@ -184,8 +189,9 @@ pub(super) fn decode(message: proto::Listener) -> Result<Listener, FieldError> {
     if metadata.class.is_empty() {
         return Err(FieldError::missing("metadata.class"));
     }
+    let tcp = settings::decode(metadata.tcp)?;
     let protocol = decode_protocol(&message, metadata.datagram_backends)?;
-    Ok(Listener { name: message.name, class: metadata.class, addresses, port, protocol })
+    Ok(Listener { name: message.name, class: metadata.class, addresses, port, protocol, tcp })
 }
 
 fn decode_protocol(

@@ -15,6 +15,7 @@ mod rewrite;
 mod route_action;
 mod routes;
 mod source_classes;
+mod tcp;
 mod wire;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use model::table::*;
+use model::tcp::{Congestion, Ecn, TcpSettings};
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -126,15 +127,26 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         Just(UpstreamProtocol::Udp),
     ];
     let balance = prop_oneof![Just(Balance::RoundRobin), Just(Balance::LeastRequest)];
-    (protocol, balance, span(), of(health_check())).prop_map(
-        |(protocol, balance, connect_timeout, health_check)| Cluster {
+    (protocol, balance, span(), of(health_check()), tcp()).prop_map(
+        |(protocol, balance, connect_timeout, health_check, tcp)| Cluster {
             name: String::new(),
             protocol,
             balance,
             connect_timeout,
+            tcp,
             health_check,
         },
     )
+}
+
+fn tcp() -> impl Strategy<Value = TcpSettings> {
+    let congestion = prop::sample::select(&Congestion::ALL[..]);
+    let ecn = prop::sample::select(&Ecn::ALL[..]);
+    (congestion, any::<bool>(), ecn).prop_map(|(congestion, pacing, ecn)| TcpSettings {
+        congestion,
+        pacing,
+        ecn,
+    })
 }
 
 fn health_check() -> impl Strategy<Value = HealthCheck> {
@@ -173,9 +185,16 @@ fn listener(clusters: Vec<String>) -> impl Strategy<Value = Listener> {
         weighted.clone().prop_map(|backends| Protocol::Tcp { backends }),
         (weighted, span()).prop_map(|(backends, idle)| Protocol::Udp { backends, idle }),
     ];
-    ("[a-z]{1,8}", vec(ip(), 1..3), any::<u16>(), protocol).prop_map(|(class, addresses, port, protocol)| {
-        Listener { name: String::new(), class, addresses, port, protocol }
-    })
+    ("[a-z]{1,8}", vec(ip(), 1..3), any::<u16>(), protocol, tcp()).prop_map(
+        |(class, addresses, port, protocol, tcp)| Listener {
+            name: String::new(),
+            class,
+            addresses,
+            port,
+            protocol,
+            tcp,
+        },
+    )
 }
 
 fn stream_backend(clusters: Vec<String>) -> impl Strategy<Value = WeightedCluster> {
@@ -300,6 +319,20 @@ fn one_route(route: HttpRoute) -> Table {
 }
 
 #[test]
+fn a_word_of_tcp_that_is_not_known_is_refused_by_its_field() {
+    let said = |congestion: &str, ecn: &str| {
+        super::tcp::decode(Some(crate::proto::mesh::TcpSettings {
+            congestion: congestion.to_owned(),
+            pacing: true,
+            ecn: ecn.to_owned(),
+        }))
+    };
+    assert!(said("bbr", "active").is_ok());
+    assert!(format!("{:?}", said("vegas", "active")).contains("metadata.tcp.congestion"));
+    assert!(format!("{:?}", said("bbr", "ask")).contains("metadata.tcp.ecn"));
+}
+
+#[test]
 fn what_cannot_be_said_is_refused_by_route_and_field() {
     let edit = HttpFilter::RequestHeaders(HeaderEdit::default());
     let table = one_route(plain_route(vec![edit.clone(), edit]));
@@ -318,6 +351,7 @@ fn envoy_is_sent_only_listeners_of_the_gateway_class() {
         addresses: vec![Ipv4Addr::LOCALHOST.into()],
         port: 80,
         protocol: Protocol::Tcp { backends: Vec::new() },
+        tcp: TcpSettings::default(),
     };
     let listeners = [listener("in", GATEWAY_CLASS), listener("mesh", "mesh")];
     let table = Table {
@@ -382,6 +416,7 @@ fn a_table_waits_for_every_name_in_it() {
         addresses: vec![Ipv4Addr::LOCALHOST.into()],
         port: 80,
         protocol: Protocol::Http { routes: "web".to_owned() },
+        tcp: TcpSettings::default(),
     };
     table.listeners.insert("l".to_owned(), listener);
     let snapshot = encode_table(&table, Audience::Ringway).unwrap();

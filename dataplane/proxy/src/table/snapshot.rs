@@ -243,6 +243,7 @@ mod tests {
             protocol: UpstreamProtocol::Http1,
             balance: Balance::RoundRobin,
             connect_timeout: Duration::from_secs(1),
+            tcp: Default::default(),
             health_check: None,
         }
     }
@@ -266,7 +267,8 @@ mod tests {
 
     fn listener(name: &str, class: &str, protocol: Protocol) -> Listener {
         let addresses = vec!["10.0.0.1".parse().unwrap()];
-        Listener { name: name.into(), class: class.into(), addresses, port: 80, protocol }
+        let (name, class, tcp) = (name.into(), class.into(), Default::default());
+        Listener { name, class, addresses, port: 80, protocol, tcp }
     }
 
     fn http(routes: &str) -> Protocol {

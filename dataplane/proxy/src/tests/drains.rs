@@ -9,6 +9,7 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use model::table::*;
+use model::tcp::{Congestion, Ecn, TcpSettings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::*;
@@ -79,6 +80,28 @@ fn a_request_goes_on_by_the_route_it_has_and_the_next_by_the_new_one() {
         assert!(read_until(&mut client, "body: \n").await.starts_with("HTTP/1.1 200 "));
         client.write_all(GET).await.unwrap();
         assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 418 "));
+    });
+}
+
+#[test]
+fn a_table_says_how_tcp_behaves_on_listeners_and_towards_clusters() {
+    run(|world| async move {
+        world.mirror(BACKEND);
+        let mut table = simple(BACKEND);
+        let bbr = TcpSettings { congestion: Congestion::Bbr, pacing: true, ecn: Ecn::Active };
+        table.listeners.get_mut("l").unwrap().tcp = bbr;
+        table.clusters.values_mut().for_each(|cluster| cluster.tcp = bbr);
+        world.serve(table.clone());
+        let mut client = world.dial(GATE);
+        client.write_all(GET).await.unwrap();
+        read_until(&mut client, "body: \n").await;
+        assert_eq!(world.pipes.dialled(), bbr);
+        let newreno = TcpSettings { congestion: Congestion::NewReno, ..TcpSettings::default() };
+        table.listeners.get_mut("l").unwrap().tcp = newreno;
+        world.serve(table.clone());
+        world.serve(table);
+        let backend = TcpSettings::default();
+        assert_eq!(world.pipes.tuned(), [backend, bbr, newreno], "told when it opened, and where it changed");
     });
 }
 

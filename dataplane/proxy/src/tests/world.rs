@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use model::table::*;
+use model::tcp::TcpSettings;
 use socket::{Instant, InterfaceId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
@@ -51,6 +52,9 @@ struct Wires {
     pub black_holes: RefCell<HashSet<SocketAddr>>,
     pub aborts: Cell<u32>,
     connects: RefCell<HashMap<SocketAddr, u32>>,
+    /// What listeners were told of TCP, in order, and what the last connect was.
+    pub tuned: RefCell<Vec<TcpSettings>>,
+    pub dialled: Cell<TcpSettings>,
     random: Cell<u64>,
     begun: tokio::time::Instant,
     /// UDP addresses that echo.
@@ -98,6 +102,14 @@ impl Pipes {
         self.0.echoes.borrow_mut().insert(address(at));
     }
 
+    pub fn tuned(&self) -> Vec<TcpSettings> {
+        self.0.tuned.borrow().clone()
+    }
+
+    pub fn dialled(&self) -> TcpSettings {
+        self.0.dialled.get()
+    }
+
     pub fn is_listening(&self, at: &str) -> bool {
         self.0.listening.borrow().contains_key(&address(at))
     }
@@ -107,13 +119,18 @@ impl Network for Pipes {
     type Io = TokioIo<DuplexStream>;
     type Listener = PipeListener;
 
-    fn listen(&self, to: IpAddr, port: u16) -> io::Result<PipeListener> {
+    fn listen(&self, to: IpAddr, port: u16, tcp: TcpSettings) -> io::Result<PipeListener> {
+        self.0.tuned.borrow_mut().push(tcp);
         let (sender, queue) = mpsc::unbounded_channel();
         let at = SocketAddr::new(to, port);
         if self.0.listening.borrow_mut().insert(at, sender).is_some() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         Ok(PipeListener { at, queue: RefCell::new(queue), wires: Rc::clone(&self.0) })
+    }
+
+    fn retune(&self, _: &PipeListener, tcp: TcpSettings) {
+        self.0.tuned.borrow_mut().push(tcp);
     }
 
     async fn accept(&self, listener: &PipeListener) -> io::Result<Accepted<Self::Io>> {
@@ -126,8 +143,10 @@ impl Network for Pipes {
         &self,
         remote: SocketAddr,
         timeout: Duration,
+        tcp: TcpSettings,
     ) -> impl Future<Output = io::Result<Self::Io>> + 'static {
         let pipes = self.clone();
+        self.0.dialled.set(tcp);
         async move {
             if pipes.0.black_holes.borrow().contains(&remote) {
                 tokio::time::sleep(timeout).await;
@@ -214,6 +233,8 @@ pub fn run_with<F: Future<Output = ()>>(limits: Limits, test: impl FnOnce(World)
             black_holes: RefCell::default(),
             aborts: Cell::new(0),
             connects: RefCell::default(),
+            tuned: RefCell::default(),
+            dialled: Cell::default(),
             random: Cell::new(1),
             begun: tokio::time::Instant::now(),
             echoes: RefCell::default(),
@@ -273,7 +294,7 @@ impl World {
         F: Future<Output = ()> + 'static,
     {
         let at = address(at);
-        let listener = self.pipes.listen(at.ip(), at.port()).unwrap();
+        let listener = self.pipes.listen(at.ip(), at.port(), TcpSettings::default()).unwrap();
         let pipes = self.pipes.clone();
         tokio::task::spawn_local(async move {
             while let Ok(accepted) = pipes.accept(&listener).await {
@@ -384,6 +405,7 @@ pub fn tables() -> Tables {
         addresses: vec![address(GATE).ip()],
         port: address(GATE).port(),
         protocol: Protocol::Http { routes: "r".into() },
+        tcp: TcpSettings::default(),
     };
     table.listeners.insert("l".into(), listener);
     let host = VirtualHost { name: "v".into(), domains: vec!["*".into()], routes: Vec::new() };
@@ -398,6 +420,7 @@ impl Tables {
             protocol,
             balance: Balance::RoundRobin,
             connect_timeout: Duration::from_secs(5),
+            tcp: TcpSettings::default(),
             health_check: None,
         };
         self.0.clusters.insert(name.into(), cluster);
@@ -420,6 +443,7 @@ impl Tables {
             addresses: vec![at.ip()],
             port: at.port(),
             protocol,
+            tcp: TcpSettings::default(),
         };
         self.0.listeners.insert(name.into(), listener);
         self

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use model::table::{Balance, HealthCheck, UpstreamProtocol};
+use model::tcp::TcpSettings;
 use socket::FirstDatagram;
 
 use super::balance::{self, Weighted};
@@ -31,6 +32,7 @@ pub(crate) struct Settings {
     pub protocol: UpstreamProtocol,
     pub balance: Balance,
     pub connect_timeout: Duration,
+    pub tcp: TcpSettings,
 }
 
 /// The mutable side of one endpoint of one cluster.
@@ -143,7 +145,8 @@ impl<R: Runtime> Cluster<R> {
 }
 
 fn settings(from: &model::table::Cluster) -> Settings {
-    Settings { protocol: from.protocol, balance: from.balance, connect_timeout: from.connect_timeout }
+    let model::table::Cluster { protocol, balance, connect_timeout, tcp, .. } = *from;
+    Settings { protocol, balance, connect_timeout, tcp }
 }
 
 impl<R: Runtime> Endpoint<R> {

@@ -48,10 +48,12 @@ impl<R: Runtime> Upstream<'_, R> {
     }
 
     fn dial(&self) -> Dial<R> {
+        let settings = self.cluster.settings();
         Dial {
             runtime: self.runtime.clone(),
             address: self.endpoint.address,
-            timeout: self.cluster.settings().connect_timeout,
+            timeout: settings.connect_timeout,
+            tcp: settings.tcp,
             connects: self.cluster.counters.connects.clone(),
             failures: self.cluster.counters.connect_failures.clone(),
         }

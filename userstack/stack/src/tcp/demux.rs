@@ -196,9 +196,6 @@ impl Tcp {
         least: Option<Seq>,
         now: Instant,
     ) -> Result<(), Discard> {
-        let answered = self.cookie_that_answered(tuple, key, segment, now).filter(|_| least.is_none());
-        let initial = answered.unwrap_or_else(|| self.secrets.initial_sequence(tuple, now));
-        let initial = least.map_or(initial, |least| least.max(initial));
         let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         if !listener.may_establish() {
             return Err(Discard::TcpBacklogFull);
@@ -208,6 +205,10 @@ impl Tcp {
             self.send_cookie(tuple, key, segment, now);
             return Err(Discard::TcpSynCookie);
         }
+        let answered = self.cookie_that_answered(tuple, key, segment, now).filter(|_| least.is_none());
+        let initial = answered.unwrap_or_else(|| self.secrets.initial_sequence(tuple, now));
+        let initial = least.map_or(initial, |least| least.max(initial));
+        let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         listener.half_open += 1;
         let deadline = now + listener.options.connect_timeout;
         let state = State::SynReceived { active: false };

@@ -162,6 +162,9 @@ impl Scoreboard {
         delivered: &mut Delivered,
     ) -> bool {
         let before = self.sacked_bytes;
+        // What stands behind a hole is acknowledged with the timestamp of the last text in order (RFC 7323, section 4.3).
+        // That is older than any retransmission, and says nothing of it: the round trip alone decides, as in Linux.
+        let clock = &AckClock { echo_ms: None, ..*clock };
         // In the order of the numbers, so that what one acknowledgement tells does not look reordered by itself.
         let mut ascending = *blocks;
         ascending.sort(span.0);

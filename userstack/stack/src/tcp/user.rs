@@ -23,6 +23,12 @@ impl Tcp {
         self.listeners.insert(spec, options)
     }
 
+    pub(crate) fn set_listener_options(&mut self, listener: ListenerKey, options: TcpOptions) {
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.options = options;
+        }
+    }
+
     /// Stops accepting. Who waits is reset; who is half open is when its acknowledgement comes.
     pub(crate) fn unlisten(&mut self, listener: ListenerKey, now: Instant) {
         let Some(listener) = self.listeners.remove(listener) else { return };

@@ -27,14 +27,15 @@ fn packets() -> u32 {
 
 /// A target and the attack's frames.
 fn scene(attack: &str, packets: u32) -> (Target, Vec<Flat>) {
-    let (mut target, listener) = Target::listening(TcpOptions { backlog: 16, ..options() });
+    let backlog = if attack == "handshake" { 100_000 } else { 16 };
+    let (mut target, listener) = Target::listening(TcpOptions { backlog, ..options() });
     let mut peer = Peer::new("192.0.2.1", 50_000);
     let flow = peer.open(&mut target, listener);
     target.write(flow, 1 << 20);
     let in_flight = target.segments();
     let frames = (1..=packets)
         .map(|number| match attack {
-            "syn" => Peer::numbered(number).syn(),
+            "syn" | "handshake" => Peer::numbered(number).syn(),
             "ack" => Peer::numbered(number).segment(ACK, 1, number, &[]),
             "reset" => peer.segment(RST, peer.seq.wrapping_add(number % 60_000 + 1), 0, &[]),
             "data" => peer.segment(ACK, peer.seq, peer.ack.wrapping_add(1 << 30), b"forged"),
@@ -83,7 +84,8 @@ fn of_one_attack() {
 
 #[test]
 fn every_attack_that_is_measured_is_one() {
-    for attack in ["syn", "ack", "reset", "data", "crumb", "sack", "fragment", "martian", "echo"] {
+    for attack in ["handshake", "syn", "ack", "reset", "data", "crumb", "sack", "fragment", "martian", "echo"]
+    {
         let (mut target, mut frames) = scene(attack, 64);
         attacked(&mut target, &mut frames);
     }

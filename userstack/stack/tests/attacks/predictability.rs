@@ -175,3 +175,29 @@ fn a_burst_of_icmp_errors_is_of_no_certain_length() {
     };
     assert_eq!([echoes(), echoes()], [1_000, 1_000]);
 }
+
+/// Source ports that 200 new datagram sockets choose, one after the other.
+fn socket_ports(secret: u8) -> Vec<u16> {
+    let mut target = Target::with(stack::Config { secret: [secret; 32], ..stack::Config::default() });
+    (0..200)
+        .map(|_| {
+            let socket = target.stack.udp_bind("10.0.0.1:0".parse().unwrap(), None).unwrap();
+            let sent =
+                target.stack.udp_send(socket, b"query", "198.51.100.1:53".parse().unwrap(), target.now);
+            assert_eq!(sent, std::task::Poll::Ready(Ok(())));
+            let frame = target.frames().remove(0);
+            target.stack.udp_close(socket);
+            u16::from_be_bytes([frame[34], frame[35]])
+        })
+        .collect()
+}
+
+#[test]
+fn ports_of_datagram_sockets_are_known_to_the_secret_alone() {
+    let (one, other) = (socket_ports(1), socket_ports(2));
+    assert!(one.iter().zip(&other).filter(|(one, other)| one == other).count() <= 2);
+    let best = (1..64).map(|step| right_guesses(&one, |last| last.wrapping_add(step))).max().unwrap();
+    assert!(best <= 2, "{best} of 199");
+    // Control: with the same secret they are the same.
+    assert_eq!(socket_ports(1), one);
+}

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Three things differ from the draft, each for a reason:
-//! - A round's loss counts from 10% on, and from three segments, not from 2% (BBR.LossThresh): paths that lose 5% at
-//!   random are to be used, as Linux's BBR, which is version 1, uses them.
+//! - A round's loss counts from 2% on (BBR.LossThresh) where its round trip shows a queue, and from 10% and three
+//!   segments where it shows none: paths that lose 5% at random are to be used, as Linux's BBR, which is version 1, uses
+//!   them, and still who shares a queue is left his part.
 //! - The short-term bounds follow rounds with such loss, not rounds with any.
 //! - There is no packet conservation in the first round of recovery: the pace, which loss does not raise, bounds it.
 //!
@@ -42,9 +43,14 @@ const PACE_SHARE: u64 = 99;
 /// BBR.Beta and 1 - BBR.Headroom, in hundredths.
 const BETA: u64 = 70;
 const HEADROOM_LEFT: u64 = 85;
-/// The share of a round that is lost when a queue is full, and the segments that are more than chance.
-const LOSS_THRESHOLD: u64 = 10;
-const LEAST_LOST_SEGMENTS: u64 = 3;
+/// BBR.LossThresh, in hundredths: the share of a round that is lost when a queue is full.
+const LOSS_THRESHOLD: u64 = 2;
+/// The same where there is no queue to be seen, and the segments that are more than chance.
+const CALM_LOSS_THRESHOLD: u64 = 10;
+const CALM_LOST_SEGMENTS: u64 = 3;
+/// A round trip of so many hundredths of the least one shows a queue. It is more than the headroom that is left below a
+/// bound, so that a bound found with such a queue still fills the pipe.
+const QUEUED: u64 = 120;
 /// BBR.MinPipeCwnd
 const MIN_WINDOW_SEGMENTS: u64 = 4;
 /// BBR.ProbeRTTDuration
@@ -106,6 +112,8 @@ pub(crate) struct Bbr {
     probe_rtt_round: bool,
     /// cwnd before the retransmission timer or ProbeRtt lowered it.
     prior_window: u32,
+    /// The newest round trip shows a queue.
+    queued: bool,
     /// A mark was echoed in this round.
     marked: bool,
     /// Nothing was in flight before what is sent now (BBR.idle_restart).
@@ -191,6 +199,7 @@ impl Bbr {
         self.rounds.update(sample);
         self.probe.rounds += u64::from(self.rounds.start);
         self.bandwidth.update(sample);
+        self.queued = self.is_queued(acked);
         self.update_short_term(window, sample);
         self.aggregation.update(acked.bytes, self.rate(), window.congestion.into(), &self.rounds, now);
         self.full.update(sample, self.rounds.start);
@@ -223,12 +232,23 @@ impl Bbr {
 
     fn was_round_too_lossy(&self, window: &Window, sample: &RateSample) -> bool {
         let (lost, of) = self.rounds.losses(sample);
-        self.marked || is_too_much(lost, of, window.mss)
+        self.is_too_much(lost, of, window)
     }
 
     /// IsInflightTooHigh (section 5.5.10.2).
     fn is_flight_too_high(&self, window: &Window, sample: &RateSample) -> bool {
-        self.marked || is_too_much(sample.lost, sample.pipe_when_sent, window.mss)
+        self.is_too_much(sample.lost, sample.pipe_when_sent, window)
+    }
+
+    fn is_too_much(&self, lost: u64, of: u64, window: &Window) -> bool {
+        let calm = CALM_LOST_SEGMENTS * u64::from(window.mss);
+        let (threshold, least) = if self.queued { (LOSS_THRESHOLD, 0) } else { (CALM_LOSS_THRESHOLD, calm) };
+        self.marked || (lost > least && lost > share(of, threshold))
+    }
+
+    fn is_queued(&self, acked: &Acked) -> bool {
+        let least = self.round_trip.min;
+        acked.rtt_nanos.map_or(self.queued, |rtt| least != NONE && rtt > share(least, QUEUED))
     }
 
     /// BBR.bw
@@ -506,10 +526,6 @@ impl Bbr {
         };
         long_term.min(self.bounds.short_term).max(least(window))
     }
-}
-
-fn is_too_much(lost: u64, of: u64, mss: u32) -> bool {
-    lost > LEAST_LOST_SEGMENTS * u64::from(mss) && lost > share(of, LOSS_THRESHOLD)
 }
 
 fn least(window: &Window) -> u64 {
