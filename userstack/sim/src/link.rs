@@ -231,8 +231,12 @@ impl Pipe {
         if bytes.len() <= wire::ETHERNET_BYTES || !wire::is_ip(bytes) {
             return false;
         }
-        let bit = self.random.below(8 * (bytes.len() - wire::ETHERNET_BYTES) as u64) as usize;
-        bytes[wire::ETHERNET_BYTES + bit / 8] ^= 1 << (bit % 8);
+        // No checksum covers the first words of an IPv6 header: a hop limit that shrank would be believed.
+        let unprotected = if wire::ethertype(bytes) == wire::ETHERTYPE_IPV6 { 8 } else { 0 };
+        let start = wire::ETHERNET_BYTES + unprotected;
+        let Some(protected) = bytes.len().checked_sub(start).filter(|len| *len > 0) else { return false };
+        let bit = self.random.below(8 * protected as u64) as usize;
+        bytes[start + bit / 8] ^= 1 << (bit % 8);
         true
     }
 

@@ -70,6 +70,15 @@ pub(crate) fn headers(bytes: &[u8]) -> &[u8] {
     &bytes[..end.min(bytes.len())]
 }
 
+/// Whether an IPv4 header's checksum is right; IPv6 has none.
+pub(crate) fn has_good_header(bytes: &[u8]) -> bool {
+    if ethertype(bytes) != ETHERTYPE_IPV4 {
+        return true;
+    }
+    let len = bytes.get(ETHERNET_BYTES).map_or(0, |first| usize::from(first & 0x0f) * 4);
+    bytes.get(ETHERNET_BYTES..ETHERNET_BYTES + len).is_some_and(|header| checksum(&[header]) == 0)
+}
+
 /// Sets the mark "congestion experienced" where the packet's ends understand it (RFC 3168, section 5). False: they do not.
 pub(crate) fn mark_congestion(bytes: &mut [u8]) -> bool {
     match ethertype(bytes) {

@@ -25,4 +25,8 @@ plans! {
     cookie_replayed,
     /// A SYN was answered by a cookie, and its copy, which found room, with another sequence number.
     half_open_after_a_cookie,
+    /// That connection, too, was opened once more by a late copy after its end.
+    half_open_of_a_cookie_replayed,
+    /// A recovery ended after its reduction was undone, and the window became as wide as the threshold that there was not.
+    recovery_without_a_threshold,
 }

@@ -154,6 +154,9 @@ impl Router {
 
     fn decide(&self, port: usize, bytes: &[u8], len: usize) -> Decision {
         let Some((_, destination)) = wire::addresses(bytes) else { return Decision::Drop };
+        if !wire::has_good_header(bytes) {
+            return Decision::Drop; // RFC 1812, section 5.2.2
+        }
         let is_ours = self.ports.iter().any(|port| port.addresses.contains(&destination));
         if is_ours || bytes[..6] != self.ports[port].mac {
             return Decision::Drop;

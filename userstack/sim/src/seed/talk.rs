@@ -224,7 +224,6 @@ fn listener_options(port: u16) -> TcpOptions {
         backlog: if port == 0 { 2 } else { 128 },
         connect_timeout: CONNECT_TIMEOUT,
         keepalive: Some(KEEPALIVE),
-        user_timeout: None,
         congestion: Congestion::ALL[usize::from(port) % Congestion::ALL.len()],
         pacing: port == 1,
         ecn: Ecn::Passive,

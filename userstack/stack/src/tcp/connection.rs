@@ -420,7 +420,7 @@ pub(crate) struct User {
     pub last_heard_at: Instant,
     /// A soft ICMP error, told when the connection gives up (RFC 1122, section 4.2.3.9).
     pub soft_error: bool,
-    /// A cookie's acknowledgement opened it.
+    /// Its first sequence number is a cookie: the acknowledgement of that opened it, or would.
     pub by_cookie: bool,
 }
 

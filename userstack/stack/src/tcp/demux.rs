@@ -214,6 +214,7 @@ impl Tcp {
         let state = State::SynReceived { active: false };
         let mut connection = Connection::new(*tuple, initial, state, &listener.options, now);
         connection.user.listener = Some(key);
+        connection.user.by_cookie = answered.is_some();
         connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
         connection.take_syn(segment, now);
         connection.send.probe = Probe::Handshake;

@@ -212,7 +212,9 @@ impl Connection {
     /// SND.UNA is at the point (RFC 6582, section 3.2, step 3; RFC 6675, section 5).
     fn end_recovery(&mut self, ack: Seq) {
         let recovery = &mut self.recovery;
-        if recovery.phase == Phase::Recovery && !recovery.control.owns_window() {
+        // A reduction that was undone meanwhile leaves no threshold to come down to.
+        let reduced = recovery.window.threshold != u32::MAX;
+        if recovery.phase == Phase::Recovery && reduced && !recovery.control.owns_window() {
             recovery.window.congestion = recovery.window.threshold;
         }
         recovery.duplicates_barred = !self.send.sack_permitted && ack == recovery.point;
