@@ -8,7 +8,7 @@ use crate::attach::{Attached, Here, RouteSpec};
 use crate::backend::{self, ClusterRef};
 use crate::instances::Instances;
 use crate::route::BackendRef;
-use crate::table::{Table, WeightedCluster};
+use crate::table::{HttpAction, Protocol, Table, WeightedCluster};
 
 pub(super) struct Draft<'a> {
     pub attached: &'a Attached<'a>,
@@ -22,7 +22,9 @@ impl<'a> Draft<'a> {
     }
 
     pub fn finish(mut self, instances: &Instances<'_>, health: &HealthView) -> Table {
-        for cluster in &self.clusters {
+        // A rule that is not carried out, and a host that a narrower listener has, leave theirs unnamed.
+        let named: BTreeSet<String> = backends(&self.table).filter_map(|one| one.cluster.clone()).collect();
+        for cluster in self.clusters.iter().filter(|cluster| named.contains(&cluster.name())) {
             let (described, endpoints) =
                 clusters::describe(self.attached.resources, instances, cluster, health);
             self.table.endpoints.insert(described.name.clone(), endpoints);
@@ -31,7 +33,7 @@ impl<'a> Draft<'a> {
         self.table
     }
 
-    /// The cluster's name, which from now on the table has.
+    /// The cluster's name, for a listener or route of the table: the table has it if one of these stays.
     pub fn cluster(&mut self, cluster: ClusterRef) -> String {
         let name = cluster.name();
         self.clusters.insert(cluster);
@@ -59,4 +61,18 @@ impl<'a> Draft<'a> {
         let rule = spec.rules.first()?;
         Some(self.backends(here, &rule.backend_refs))
     }
+}
+
+/// All backends of the table's listeners and routes.
+fn backends(table: &Table) -> impl Iterator<Item = &WeightedCluster> {
+    let of_listeners = table.listeners.values().map(|listener| match &listener.protocol {
+        Protocol::Tcp { backends } | Protocol::Udp { backends, .. } => &backends[..],
+        Protocol::Http { .. } => &[],
+    });
+    let hosts = table.routes.values().flat_map(|routes| &routes.virtual_hosts);
+    let of_routes = hosts.flat_map(|host| &host.routes).map(|route| match &route.action {
+        HttpAction::Forward(backends) => &backends[..],
+        HttpAction::Respond { .. } => &[],
+    });
+    of_listeners.chain(of_routes).flatten()
 }

@@ -191,6 +191,19 @@ fn a_rule_with_an_unsupported_filter_answers_an_error_and_lets_nothing_past_it()
 }
 
 #[test]
+fn a_backend_that_no_route_leads_to_is_not_in_the_table() {
+    let backends = "backendRefs: [{name: b, port: 80}]";
+    let has = |rule: String| {
+        let table = table(&http("r", &format!("rules: [{rule}]")));
+        let name = "default/b/80/http1";
+        assert_eq!(table.clusters.contains_key(name), table.endpoints.contains_key(name));
+        table.clusters.contains_key(name)
+    };
+    assert!(has(format!("{{{backends}}}")));
+    assert!(!has(format!("{{filters: [{{type: ExternalAuth, externalAuth: {{}}}}], {backends}}}")));
+}
+
+#[test]
 fn filters_and_timeouts_come_over_with_header_names_in_lower_case() {
     let route = only_route(
         "rules: [{timeouts: {request: 10s, backendRequest: 0s}, filters: [{type: RequestHeaderModifier, requestHeaderModifier: \
