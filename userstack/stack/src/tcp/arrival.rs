@@ -7,10 +7,10 @@ use super::header::{Flags, Timestamps};
 use super::memory::Pool;
 use super::path_search::segment_size;
 use super::rack::Rack;
+use super::round_meter::RoundMeter;
 use super::rtt::{elapsed_nanos, later};
 use super::segment::Segment;
 use super::sequence::Seq;
-use super::tuning::RoundMeter;
 use super::{TcpError, congestion};
 use crate::{Discard, Instant};
 

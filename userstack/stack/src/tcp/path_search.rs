@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, Effects, Phase};
 use super::header::{MIN_HEADER, TIMESTAMPS_LEN};
+use super::narrow_path::{LongestText, PathProbe, PathSearch};
 use super::sequence::Seq;
 use crate::{Discard, Instant};
 
@@ -36,53 +37,6 @@ const MAX_PROBES: u8 = 3;
 const FOLLOWERS: u32 = 3;
 /// Sizes worth a probe: jumbo frames, Ethernet, and Ethernet less PPPoE, VXLAN, WireGuard and other tunnels.
 const USUAL_MTUS: [u16; 7] = [9000, 1500, 1492, 1450, 1420, 1400, 1280];
-
-/// What a connection knows of a path that carries less than its link.
-#[derive(Debug)]
-pub(crate) struct PathSearch {
-    /// What is tried next, in IP bytes; not above the path's MTU: nothing.
-    next: u16,
-    /// Probes of that size that were lost.
-    lost_probes: u8,
-    /// When the link's own size is tried again.
-    again_at: Instant,
-    probe: Option<PathProbe>,
-    /// An MTU that contradicts what was acknowledged, and the segment that it was said of (RFC 5927, section 7.2).
-    doubted: Option<(u16, Seq)>,
-}
-
-/// A segment longer than the path is known to carry.
-#[derive(Copy, Clone, Debug)]
-struct PathProbe {
-    start: Seq,
-    end: Seq,
-    mtu: u16,
-    lost: bool,
-}
-
-/// The longest text that was sent, and whether it arrived.
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct LongestText {
-    pub sent: u16,
-    pub sent_end: Seq,
-    pub acked: u16,
-}
-
-impl LongestText {
-    #[inline]
-    pub(crate) fn on_sent(&mut self, len: u32, end: Seq) {
-        if len > u32::from(self.sent) {
-            (self.sent, self.sent_end) = (len as u16, end);
-        }
-    }
-
-    #[inline]
-    pub(crate) fn on_acked(&mut self, ack: Seq) {
-        if self.acked < self.sent && ack.at_or_after(self.sent_end) {
-            self.acked = self.sent;
-        }
-    }
-}
 
 impl Connection {
     /// The path or the peer's MSS changed.

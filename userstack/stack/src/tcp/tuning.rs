@@ -14,8 +14,6 @@ use crate::Instant;
 /// What a connection offers before anything is measured: all that a SYN can say (RFC 7323, section 2.2), and what
 /// Linux's tcp_rmem of 131,072 comes to.
 const INITIAL_RECEIVE_BYTES: u32 = 65_535;
-/// What a peer may send in its first round trip (RFC 6928): no sign that it would send more.
-const INITIAL_ROUND_BYTES: u32 = 14_600;
 /// Added to what a round trip brought, so that small windows grow as well (Linux).
 const SPARE_SEGMENTS: u32 = 16;
 /// The least that a writer may have buffered, however small the congestion window: an answer of usual size is written
@@ -26,36 +24,6 @@ const LEAST_SEND_BYTES: u32 = 65_536;
 const ROUNDING_SHIFT: u32 = 5;
 /// The clock of timestamps: a round trip below it must be measured otherwise.
 const TIMESTAMP_UNIT_NANOS: u64 = 1_000_000;
-
-/// Dynamic right-sizing (Fisk and Feng, 2001): how much the user reads in a round trip.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct RoundMeter {
-    /// The first byte of this round, as the user reads.
-    from: Seq,
-    /// When it began: the low bits. A round of more than an hour may look shorter, and only comes to an end later.
-    since_micros: u32,
-    /// The most that a round brought.
-    most_bytes: u32,
-    /// The round trip as timestamps show it to a side that only receives; zero: not yet.
-    round_trip_micros: u32,
-}
-
-impl RoundMeter {
-    /// A stream that begins at `from`.
-    pub(crate) fn new(from: Seq) -> Self {
-        Self { from, since_micros: 0, most_bytes: INITIAL_ROUND_BYTES, round_trip_micros: 0 }
-    }
-
-    /// Down at once, up slowly: a peer that had nothing to send for a while looks like a long way.
-    fn sample(&mut self, nanos: u64) {
-        let sample = (nanos / 1000) as u32;
-        if self.round_trip_micros == 0 || sample < self.round_trip_micros {
-            self.round_trip_micros = sample.max(1);
-        } else {
-            self.round_trip_micros += (sample - self.round_trip_micros) / 8;
-        }
-    }
-}
 
 impl ReceiveSide {
     pub(crate) fn initial_space(limit: u32) -> u32 {
