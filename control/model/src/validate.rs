@@ -10,6 +10,7 @@ mod report;
 mod route;
 mod rule;
 mod service;
+mod tcp;
 
 use report::Report;
 
@@ -17,7 +18,6 @@ use crate::field::FieldError;
 use crate::kind::Kind;
 use crate::metadata::Metadata;
 use crate::resource::{Resource, Spec};
-use crate::tcp::{TcpSettings, UnknownWord};
 
 /// Every rule that the resource breaks; empty: it is good.
 pub fn validate(resource: &Resource) -> Vec<FieldError> {
@@ -30,7 +30,7 @@ pub fn validate(resource: &Resource) -> Vec<FieldError> {
         Spec::Service(spec) => service::service(&mut report, &resource.metadata, spec),
         Spec::GatewayClass(spec) => gateway::class(&mut report, spec),
         Spec::Gateway(spec) => {
-            tcp_settings(&mut report, &resource.metadata);
+            tcp::settings(&mut report, &resource.metadata);
             gateway::gateway(&mut report, spec);
         }
         Spec::HttpRoute(spec) => route::http(&mut report, spec),
@@ -39,14 +39,6 @@ pub fn validate(resource: &Resource) -> Vec<FieldError> {
         Spec::ReferenceGrant(spec) => gateway::grant(&mut report, spec),
     }
     report.errors
-}
-
-/// What a Service and a Gateway may say of TCP.
-fn tcp_settings(report: &mut Report, metadata: &Metadata) {
-    for UnknownWord { annotation, word, expected } in TcpSettings::unknown(&metadata.annotations) {
-        let field = format!("metadata.annotations[{annotation}]");
-        report.refuse(field, format!("{word:?} is not supported; expected {expected}"));
-    }
 }
 
 fn metadata(report: &mut Report, kind: Kind, metadata: &Metadata) {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::report::Report;
-use super::{gateway, names};
+use super::{gateway, names, tcp};
 use crate::metadata::Metadata;
 use crate::service::{
     AppProtocol, BALANCE_ANNOTATION, IpFamily, ServicePort, ServiceSpec, TargetPort, Transport, balance,
@@ -20,7 +20,7 @@ pub(super) fn service(report: &mut Report, metadata: &Metadata, spec: &ServiceSp
             format!("{word:?} is not supported; expected RoundRobin or LeastRequest"),
         );
     }
-    super::tcp_settings(report, metadata);
+    tcp::settings(report, metadata);
     if let Some(kind) = spec.kind.as_deref().filter(|kind| *kind != "ClusterIP") {
         report.refuse("spec.type", format!("{kind:?} is not supported; expected ClusterIP"));
     }

@@ -73,8 +73,7 @@ fn an_interface_can_leave_and_come_back_while_others_share_its_memory() {
     let mut near = reopen_one("n0", &[owned(OURS)], &mut umems);
     let near_pair = pools.start(near.queues.remove(0)).expect("the region is this thread's");
     drop((far, far_pair, near, near_pair));
-    let mut near =
-        open_one("n0", XdpMode::Auto, &[owned(OURS)], &mut umems).expect("it opens when none was left");
+    let mut near = reopen_one("n0", &[owned(OURS)], &mut umems);
     lab.tell_peer(near.report.mac);
     let mut near_pair = pools.start(near.queues.remove(0)).expect("the region is this thread's");
     peer_socket(&lab).send_to(b"again", (OURS, 7)).expect("the peer can send");

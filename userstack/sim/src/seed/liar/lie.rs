@@ -1,7 +1,7 @@
 //! The lies, each a few segments.
 
+use super::flow::{Flow, MSS};
 use super::segment::{self, ACK, FIN, Forged, PSH, RST, SYN, Said, URG};
-use super::{Flow, MSS};
 use crate::Random;
 
 /// What a caller's first bytes name: a conversation that no plan has (see `talk`).

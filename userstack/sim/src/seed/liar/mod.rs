@@ -4,6 +4,7 @@
 //!
 //! It hears segments as a host does, and what it says is drawn from the seed alone.
 
+mod flow;
 mod lie;
 mod scribble;
 mod segment;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use stack::Instant;
 
+use self::flow::{Flow, MSS};
 use self::lie::Lie;
 pub(super) use self::scribble::{Desk, UNREAD_PORT};
 use self::segment::{ACK, Ends, FIN, Heard, RST, SYN, Said};
@@ -28,9 +30,6 @@ const TICK: Duration = Duration::from_millis(40);
 const FORGED_ERRORS_PPM: u32 = 100_000;
 /// Flows that it opens have ports from here on.
 const FIRST_PORT: u16 = 20_000;
-const MSS: u16 = 1_400;
-const SCALE: u8 = 7;
-const WINDOW: u16 = 2_000;
 
 /// Where a liar lives, and whom it knows.
 #[derive(Clone, Debug)]
@@ -62,22 +61,6 @@ pub(super) struct Liar {
     calls_left: u32,
     next_tick: Instant,
     hushed: bool,
-}
-
-/// What it knows of one flow.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Flow {
-    /// SND.NXT, as far as it keeps to it.
-    next: u32,
-    /// RCV.NXT
-    expected: u32,
-    /// The highest number that was heard.
-    highest: u32,
-    timestamp: Option<u32>,
-    clock: u32,
-    sack: bool,
-    established: bool,
-    said: u32,
 }
 
 impl Liar {
@@ -223,64 +206,6 @@ impl Liar {
         let frame = segment::frame((self.home.mac, self.home.router), between, wire::PROTOCOL_TCP, &bytes);
         // A full ring loses it: nobody relies on what a liar says.
         let _lost = self.end.send(&frame);
-    }
-}
-
-impl Flow {
-    fn note(&mut self, heard: &Heard) {
-        if heard.has(SYN) {
-            (self.expected, self.highest) = (heard.seq.wrapping_add(1), heard.seq.wrapping_add(1));
-            self.sack = heard.sack_permitted;
-            self.timestamp = heard.timestamp;
-            self.next = self.next.wrapping_add(u32::from(heard.has(ACK)));
-            self.established |= heard.has(ACK);
-            return;
-        }
-        self.timestamp = heard.timestamp.or(self.timestamp);
-        let end = heard.seq.wrapping_add(heard.len());
-        if heard.seq == self.expected {
-            self.expected = end;
-        }
-        if end.wrapping_sub(self.highest) as i32 > 0 {
-            self.highest = end;
-        }
-    }
-
-    fn syn(&mut self, flags: u8) -> Said {
-        let timestamp = self.timestamp.map(|echo| (self.tick(), echo));
-        Said {
-            seq: self.next,
-            ack: self.expected,
-            flags,
-            window: u16::MAX,
-            options: segment::syn_options(MSS, SCALE, timestamp, self.sack),
-            ..Said::default()
-        }
-    }
-
-    /// What an honest host would say, with these flags.
-    fn plain(&mut self, flags: u8) -> Said {
-        let options = self.timestamp_option();
-        Said { seq: self.next, ack: self.expected, flags, window: WINDOW, options, ..Said::default() }
-    }
-
-    /// Text where it belongs.
-    fn text(&mut self, text: &[u8]) -> Said {
-        let said = Said { text: text.to_vec(), ..self.plain(ACK | segment::PSH) };
-        self.next = self.next.wrapping_add(text.len() as u32);
-        said
-    }
-
-    fn timestamp_option(&mut self) -> Vec<u8> {
-        match self.timestamp {
-            Some(echo) => segment::timestamps(self.tick(), echo),
-            None => Vec::new(),
-        }
-    }
-
-    fn tick(&mut self) -> u32 {
-        self.clock = self.clock.wrapping_add(1);
-        self.clock
     }
 }
 
