@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use network::packets::{Read, Spec};
-use network::{DeliverAll, End, Network, Pieces, interface, pair};
+use network::{DeliverAll, End, Flat, Network, Pieces, interface, pair};
 use proptest::prelude::*;
-use stack::{Chain, Config, Discard, InterfaceId, Prefix, Role, Stack, Verdict};
+use stack::{Config, Discard, InterfaceId, Prefix, Role, Stack, Verdict};
 
 const LINK: InterfaceId = InterfaceId(0);
 /// Host 0 of a pair: 10.0.0.1, 2001:db8::1.
@@ -70,32 +70,6 @@ fn a_unicast_packet_in_a_broadcast_frame_is_ethernet_group_unicast() {
 
 #[test]
 fn no_room_for_a_tag_is_no_headroom() {
-    /// A frame that begins where its memory does.
-    struct Tight(Vec<u8>);
-    impl Chain for Tight {
-        fn total_len(&self) -> usize {
-            self.0.len()
-        }
-        fn chunks(&self) -> usize {
-            1
-        }
-        fn chunk(&self, index: usize) -> &[u8] {
-            if index == 0 { &self.0 } else { &[] }
-        }
-        fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
-            if index == 0 { &mut self.0 } else { &mut [] }
-        }
-        fn grow_front(&mut self, _bytes: usize) -> bool {
-            false
-        }
-        fn shrink_front(&mut self, bytes: usize) {
-            self.0.drain(..bytes);
-        }
-        fn truncate(&mut self, len: usize) {
-            self.0.truncate(len);
-        }
-    }
-
     struct ToTagged;
     impl stack::Admission for ToTagged {
         fn admit(&mut self, _first: &stack::FirstDatagram<'_>, _now: stack::Instant) -> stack::Forward {
@@ -115,7 +89,7 @@ fn no_room_for_a_tag_is_no_headroom() {
     let stack = &mut network.hosts[0].stack;
     stack.set_interface(tagged, now);
     stack.set_neighbour(InterfaceId(1), "10.9.0.2".parse().unwrap(), Some([2, 9, 9, 9, 9, 9]), now);
-    let mut packet = Tight(spec_v4().udp((1, 2), b""));
+    let mut packet = Flat(spec_v4().udp((1, 2), b""));
     let verdict = stack.handle_packet(LINK, &mut packet, &mut ToTagged, now);
     assert_eq!(verdict, Verdict::Discarded(Discard::NoHeadroom));
 }

@@ -5,9 +5,10 @@
 use stack::TcpOptions;
 
 use crate::network::DeliverAll;
+use crate::network::Flat;
 use crate::network::packets::Spec;
 use crate::peer::Peer;
-use crate::target::{ACK, Flat, LINK, OURS, RST, Target, options};
+use crate::target::{ACK, LINK, OURS, RST, Target, options};
 
 /// All that is counted: packets in, and what answers them out.
 #[inline(never)]

@@ -6,8 +6,9 @@ use allocation_counter::measure;
 use stack::{Discard, Verdict};
 
 use crate::network::DeliverAll;
+use crate::network::Flat;
 use crate::network::packets::Spec;
-use crate::target::{Flat, LINK, OURS, Target};
+use crate::target::{LINK, OURS, Target};
 
 fn spec() -> Spec {
     Spec::new("2001:db8:66::1", "2001:db8::1", OURS)

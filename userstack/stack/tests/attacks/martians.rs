@@ -6,9 +6,10 @@ use allocation_counter::measure;
 use stack::{Discard, Verdict};
 
 use crate::network::DeliverAll;
+use crate::network::Flat;
 use crate::network::packets::{Spec, sum};
 use crate::peer::Peer;
-use crate::target::{Flat, LINK, OURS, PORT, Target, options};
+use crate::target::{LINK, OURS, PORT, Target, options};
 
 fn syn_from(source: &str) -> Vec<u8> {
     Peer::new(source, 50_000).syn()

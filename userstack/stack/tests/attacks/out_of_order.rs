@@ -9,8 +9,9 @@ use allocation_counter::measure;
 use stack::{Discard, FlowKey, TcpOptions, Verdict};
 
 use crate::network::DeliverAll;
+use crate::network::Flat;
 use crate::peer::Peer;
-use crate::target::{ACK, Flat, LINK, Target, options};
+use crate::target::{ACK, LINK, Target, options};
 
 const RANGES: u32 = 32;
 const BUFFER: usize = 64 << 10;

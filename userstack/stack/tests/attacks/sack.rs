@@ -11,8 +11,9 @@ use allocation_counter::measure;
 use stack::{Defence, TcpOptions, Verdict};
 
 use crate::network::DeliverAll;
+use crate::network::Flat;
 use crate::peer::{Options, Peer};
-use crate::target::{ACK, Flat, Heard, LINK, Target, options};
+use crate::target::{ACK, Heard, LINK, Target, options};
 
 const BUFFER: usize = 1 << 20;
 /// For 1 MiB: BYTES_A_PIECE of `tcp/connection.rs`.

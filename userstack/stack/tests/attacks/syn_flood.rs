@@ -7,8 +7,9 @@ use allocation_counter::measure;
 use stack::{Defence, Discard, TcpOptions, Verdict};
 
 use crate::network::DeliverAll;
+use crate::network::Flat;
 use crate::peer::{Options, Peer};
-use crate::target::{ACK, Flat, LINK, RST, Target, options};
+use crate::target::{ACK, LINK, RST, Target, options};
 
 const BACKLOG: usize = 64;
 

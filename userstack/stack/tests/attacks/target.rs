@@ -4,12 +4,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use stack::{
-    Chain, Config, Defence, Discard, Egress, FlowKey, Full, Instant, InterfaceId, ListenSpec, ListenerKey,
-    Offloads, Prefix, Role, Route, Stack, TcpOptions, Verdict,
+    Config, Defence, Discard, Egress, FlowKey, Full, Instant, InterfaceId, ListenSpec, ListenerKey, Offloads,
+    Prefix, Role, Route, Stack, TcpOptions, Verdict,
 };
 
 use crate::network::packets::Read;
-use crate::network::{DeliverAll, interface};
+use crate::network::{DeliverAll, Flat, interface};
 
 pub const LINK: InterfaceId = InterfaceId(0);
 /// 10.0.0.1 and 2001:db8::1.
@@ -17,39 +17,6 @@ pub const OURS: [u8; 6] = [2, 0, 0, 0, 1, 0];
 /// Everything beyond the link goes to 10.0.0.254 or 2001:db8::fe, which the kernel knows.
 pub const GATEWAY: [u8; 6] = [2, 0, 0, 0, 9, 9];
 pub const PORT: u16 = 80;
-
-/// One frame in one piece, which costs no memory of its own to hand over.
-pub struct Flat(pub Vec<u8>);
-
-impl Chain for Flat {
-    fn total_len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn chunks(&self) -> usize {
-        1
-    }
-
-    fn chunk(&self, index: usize) -> &[u8] {
-        if index == 0 { &self.0 } else { &[] }
-    }
-
-    fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
-        if index == 0 { &mut self.0 } else { &mut [] }
-    }
-
-    fn grow_front(&mut self, _bytes: usize) -> bool {
-        false
-    }
-
-    fn shrink_front(&mut self, bytes: usize) {
-        self.0.drain(..bytes);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
-    }
-}
 
 #[derive(Default)]
 struct Wire(Vec<Vec<u8>>);

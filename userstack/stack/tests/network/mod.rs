@@ -230,6 +230,39 @@ pub fn pair(vlan: Option<u16>, mtu: u16) -> Network {
     network
 }
 
+/// One frame in one piece that begins where its memory does. Handing it over costs no memory of its own.
+pub struct Flat(pub Vec<u8>);
+
+impl Chain for Flat {
+    fn total_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunks(&self) -> usize {
+        1
+    }
+
+    fn chunk(&self, index: usize) -> &[u8] {
+        if index == 0 { &self.0 } else { &[] }
+    }
+
+    fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
+        if index == 0 { &mut self.0 } else { &mut [] }
+    }
+
+    fn grow_front(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
+    fn shrink_front(&mut self, bytes: usize) {
+        self.0.drain(..bytes);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
 /// A packet in several chunks, the headers in the first.
 pub struct Pieces {
     first: Contiguous,
