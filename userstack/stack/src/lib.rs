@@ -31,6 +31,7 @@ mod link;
 mod locals;
 mod ndp;
 mod neighbour;
+mod ordinary;
 mod outbox;
 mod output;
 mod pmtu;

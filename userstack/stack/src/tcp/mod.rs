@@ -22,6 +22,7 @@ mod listener;
 mod marks;
 mod memory;
 mod narrow_path;
+mod ordinary;
 mod output;
 mod pacing;
 mod path_search;
