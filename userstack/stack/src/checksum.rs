@@ -31,6 +31,12 @@ impl Sum {
         Self { value: sum_of(bytes), odd: bytes.len() % 2 == 1 }
     }
 
+    /// The same of words as they lie.
+    #[inline(always)]
+    pub fn of_words<const N: usize>(words: [u64; N]) -> Self {
+        Self { value: words.into_iter().fold(0, plus), odd: false }
+    }
+
     /// The same of a header, whose length, a multiple of four, is known to the compiler: no loop is left.
     #[inline(always)]
     pub fn of_header<const N: usize>(bytes: &[u8; N]) -> Self {

@@ -32,6 +32,7 @@ mod recovery;
 mod reduction;
 mod round_meter;
 mod rtt;
+mod run;
 mod scoreboard;
 mod segment;
 mod sent;

@@ -25,39 +25,42 @@ pub(super) struct Wire {
     pub room: usize,
     pub sent: Vec<Packet>,
     pub refuse: Option<Refused>,
+    /// Between whom it was opened last.
+    ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Wire {
     pub fn new(mtu: u16) -> Self {
-        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None }
+        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None, ends: None }
     }
 }
 
 impl SegmentSink for Wire {
-    fn mtu(&mut self, _local: IpAddr, _remote: IpAddr, _path: &mut Path) -> Result<u16, Refused> {
+    fn open(&mut self, local: SocketAddr, remote: SocketAddr, path: &mut Path) -> Result<u16, Refused> {
+        self.ends = Some((local, remote));
+        path.interface = Some(INTERFACE);
         match self.refuse {
             Some(Refused::NoRoute) => Err(Refused::NoRoute),
             _ => Ok(self.mtu),
         }
     }
 
-    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
+    fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         if let Some(refused) = self.refuse {
             return Err(refused);
         }
         if self.sent.len() >= self.room {
             return Err(Refused::Full);
         }
-        let ip_header = if segment.local.is_ipv6() { 40 } else { 20 };
+        let (source, destination) = self.ends.expect("it was opened");
+        let ip_header = if source.is_ipv6() { 40 } else { 20 };
         let bytes = [segment.header, segment.payload[0], segment.payload[1]].concat();
         assert!(
             bytes.len() + ip_header <= usize::from(self.mtu),
             "{} bytes do not fit the path",
             bytes.len()
         );
-        path.interface = Some(INTERFACE);
-        let (source, destination, ecn) = (segment.local, segment.remote, segment.ecn);
-        self.sent.push(Packet { source, destination, bytes, ecn });
+        self.sent.push(Packet { source, destination, bytes, ecn: segment.ecn });
         Ok(())
     }
 }
