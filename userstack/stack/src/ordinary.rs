@@ -101,14 +101,12 @@ impl Stack {
         (tcp, text): (&[u8; TCP_BYTES], &[u8]),
         now: Instant,
     ) -> Prediction {
-        let Some(segment) = Ordinary::read(tcp, text) else { return Prediction::Unknown };
         if !is_correct(addresses, tcp, text, stream.unfinished_allowed) {
             return Prediction::Unknown;
         }
-        if self.tcp.take_ordinary(stream.flow, &segment, now) {
-            Prediction::Taken
-        } else {
-            Prediction::Correct
+        match Ordinary::read(tcp, text) {
+            Some(segment) if self.tcp.take_ordinary(stream.flow, &segment, now) => Prediction::Taken,
+            _ => Prediction::Correct,
         }
     }
 
@@ -181,7 +179,7 @@ fn is_plain_v4(ip: &[u8; IPV4_BYTES], text_len: usize) -> bool {
         && usize::from(word(ip, 2)) == V4_BYTES + text_len
         && word(ip, 6) & FRAGMENT_BITS == 0
         && ip[9] == protocol::TCP
-        && Sum::of_header(ip).fold() == 0xffff
+        && Sum::of_header(ip).is_complete()
 }
 
 /// The same without extension headers.
@@ -203,5 +201,5 @@ fn is_correct(addresses: Sum, tcp: &[u8; TCP_BYTES], text: &[u8], unfinished_all
     }
     sum.add_sum(Sum::of_header(tcp));
     sum.add_sum(Sum::of(text));
-    sum.fold() == 0xffff
+    sum.is_complete()
 }

@@ -361,12 +361,7 @@ fn destination_of(packet: &[u8]) -> IpAddr {
 }
 
 /// Writes an IP header and says how long it is. Both addresses are of one family.
-pub(crate) fn write_ip_header(
-    into: &mut [u8],
-    envelope: Envelope,
-    identification: u16,
-    payload_len: usize,
-) -> usize {
+fn write_ip_header(into: &mut [u8], envelope: Envelope, identification: u16, payload_len: usize) -> usize {
     let Envelope { protocol, hops, ecn, dont_fragment, .. } = envelope;
     match (envelope.source, envelope.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {

@@ -51,8 +51,8 @@ impl<const WORDS: usize> Shared<WORDS> {
         let last = link.last_chunk().expect("a link header has eight bytes");
         let link = [u64::from_ne_bytes(*first), u64::from_ne_bytes(*last)];
         // Of each port the low byte: one of the two is the same for all peers of a service.
-        let [_, source, _, destination] = (ends[WORDS - 1] as u32).to_ne_bytes();
-        Self { way, link, ends, place: usize::from(source ^ destination) % PLACES }
+        let ports = u32::from_be(ends[WORDS - 1] as u32);
+        Self { way, link, ends, place: (ports ^ (ports >> 16)) as usize % PLACES }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::checksum::Sum;
 use crate::link;
-use crate::output::{Envelope, Output, write_ip_header};
+use crate::output::Output;
 use crate::tcp::boundary::{Outgoing, Path, Refused, SegmentSink};
 use crate::wire::{HOPS, IPV4_BYTES, IPV6_BYTES, LINK_AND_IP_BYTES, Mac, ether_type, protocol, set_word};
 use crate::{Egress, Instant, InterfaceId};
@@ -20,6 +20,13 @@ const USUAL_TCP_HEADER_BYTES: usize = 32;
 const ALWAYS_FINISHED_BYTES: usize = 2_048;
 /// The checksum's place in it (RFC 9293, section 3.1).
 const TCP_CHECKSUM_AT: usize = 16;
+
+/// IPv4's header without length, checksum and addresses: a packet that no router cuts (path MTU discovery; an
+/// identification of zero is fine for what is never fragmented, RFC 6864).
+const V4: [u8; IPV4_BYTES] =
+    [0x45, 0, 0, 0, 0, 0, 0x40, 0, HOPS, protocol::TCP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// IPv6's without length and addresses.
+const V6: [u8; 8] = [0x60, 0, 0, 0, 0, 0, protocol::TCP, HOPS];
 
 pub(crate) struct Sink<'a> {
     output: &'a mut Output,
@@ -80,23 +87,30 @@ impl<'a> Sink<'a> {
         let is_v4 = local.is_ipv4();
         let kind = if is_v4 { ether_type::IPV4 } else { ether_type::IPV6 };
         let network = link::write_header(&mut self.headers, interface, Mac::default(), kind);
-        let envelope = Envelope {
-            source: local,
-            destination: remote,
-            protocol: protocol::TCP,
-            hops: HOPS,
-            ecn: 0,
-            // Path MTU discovery; an identification of zero is fine for what is never fragmented (RFC 6864).
-            dont_fragment: true,
+        let mut addresses = Sum::default();
+        addresses.add_address(local);
+        addresses.add_address(remote);
+        let (mut ip, mut pseudo_header) = (addresses, addresses);
+        pseudo_header.add_length(protocol::TCP, 0);
+        let header = &mut self.headers[network..];
+        let ip_bytes = match (local, remote) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let header = header.first_chunk_mut::<IPV4_BYTES>().ok_or(Refused::NoRoute)?;
+                *header = V4;
+                ip.add_sum(Sum::of_header(&V4));
+                header[12..16].copy_from_slice(&source.octets());
+                header[16..20].copy_from_slice(&destination.octets());
+                IPV4_BYTES
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let header = header.first_chunk_mut::<IPV6_BYTES>().ok_or(Refused::NoRoute)?;
+                header[..8].copy_from_slice(&V6);
+                header[8..24].copy_from_slice(&source.octets());
+                header[24..].copy_from_slice(&destination.octets());
+                IPV6_BYTES
+            }
+            _ => return Err(Refused::NoRoute),
         };
-        let ip_bytes = write_ip_header(&mut self.headers[network..], envelope, 0, 0);
-        let mut ip = Sum::default();
-        if is_v4 {
-            set_word(&mut self.headers, network + 2, 0);
-            set_word(&mut self.headers, network + 10, 0);
-            ip = Sum::of(&self.headers[network..network + IPV4_BYTES]);
-        }
-        let pseudo_header = Sum::pseudo_header(local, remote, protocol::TCP, 0);
         let (neighbour, mac) = (path.neighbour, NextHop::Unasked);
         let transport = network + ip_bytes;
         Ok(Lane { interface: id, neighbour, mac, is_v4, network, transport, ip, pseudo_header })
@@ -159,8 +173,10 @@ impl SegmentSink for Sink<'_> {
             set_word(tcp, TCP_CHECKSUM_AT, sum.fold());
         } else {
             sum.add_sum(copy_and_sum(tcp, segment.header));
-            sum.add(first);
-            if !second.is_empty() {
+            if second.is_empty() {
+                sum.add_sum(Sum::of(first));
+            } else {
+                sum.add(first);
                 sum.add(second);
             }
             set_word(tcp, TCP_CHECKSUM_AT, sum.checksum());
@@ -186,8 +202,7 @@ impl Lane {
             ip[1] = ecn;
             set_word(ip, 2, length);
             let mut sum = self.ip;
-            sum.add_word(u16::from(ecn));
-            sum.add_word(length);
+            sum.add_length(ecn, length.into());
             set_word(ip, 10, sum.checksum());
         } else if let Some(ip) = ip.first_chunk_mut::<IPV6_BYTES>() {
             ip[1] = ecn << 4;

@@ -65,8 +65,7 @@ impl Connection {
         self.renew_path_search(now);
         self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
-        let most = BURST.min(*budget);
-        let run = self.transmit_run(sink, pool, most, now);
+        let run = self.transmit_run(sink, pool, BURST.min(*budget), now);
         *budget -= run.sent;
         if run.full {
             return Progress::Full;

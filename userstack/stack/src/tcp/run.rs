@@ -18,7 +18,7 @@ pub(crate) struct Run {
 }
 
 impl Connection {
-    /// Sends new text, at most `most` segments, if that is all there is to send.
+    /// Sends new text, at most `most` segments, or an acknowledgement alone, if that is all there is to send.
     pub(super) fn transmit_run(
         &mut self,
         sink: &mut dyn SegmentSink,
@@ -27,47 +27,59 @@ impl Connection {
         now: Instant,
     ) -> Run {
         let mut run = Run::default();
-        if self.send.unsent() == 0 || !self.may_run() {
+        if (self.send.unsent() == 0 && !self.receive.ack_now) || !self.may_run() {
             return run;
         }
         let idle = self.send.flight() == 0;
         let window = self.window_field();
         let mut header = [0; MAX_HEADER];
         let length = self.plain_header(now).write(self.send.next, Flags::ACK, window, &mut header);
-        let text_end = self.send.data_end();
-        while run.sent < most
-            && let Some(len) = self.next_in_run()
-        {
-            let (start, end) = (self.send.next, self.send.next + len);
-            let flags = if end == text_end { Flags::ACK.with(Flags::PSH) } else { Flags::ACK };
-            set_number_and_flags(&mut header, start, flags);
-            let offset = start.since(self.send.data_start) as usize;
-            let payload = self.send.ring.slices(offset, len as usize);
-            let segment = Outgoing { header: &header[..length], payload, ecn: NOT_ECT };
-            if sink.send(&segment) == Err(Refused::Full) {
-                run.full = true;
-                break;
+        if self.send.unsent() == 0 {
+            let segment = Outgoing { header: &header[..length], payload: [&[], &[]], ecn: NOT_ECT };
+            if most > 0 {
+                run.note(sink.send(&segment));
             }
-            run.sent += 1;
-            self.recovery.scoreboard.push(pool, start, end, now);
-            self.send.longest.on_sent(len, end);
-            self.send.next = end;
-            self.send.small_allowed = false;
+        } else {
+            let mut room = self.room();
+            while run.sent < most
+                && let Some(len) = self.next_in_run(&mut room)
+            {
+                let (start, end) = (self.send.next, self.send.next + len);
+                let flags = if room.unsent == 0 { Flags::ACK.with(Flags::PSH) } else { Flags::ACK };
+                set_number_and_flags(&mut header, start, flags);
+                let offset = start.since(self.send.data_start) as usize;
+                let payload = self.send.ring.slices(offset, len as usize);
+                let segment = Outgoing { header: &header[..length], payload, ecn: NOT_ECT };
+                if !run.note(sink.send(&segment)) {
+                    break;
+                }
+                self.recovery.scoreboard.push(pool, start, end, now);
+                self.send.longest.on_sent(len, end);
+                self.send.next = end;
+                self.send.small_allowed = false;
+            }
+            if run.sent > 0 {
+                self.book_text(idle, now);
+            }
         }
         if run.sent > 0 {
             self.note_advertised(window);
             self.note_acknowledged();
-            self.send.last_sent_at = now;
-            self.send.cwnd_limited = false;
-            if idle {
-                self.await_progress(now);
-            }
-            self.time_new_text(idle, now);
         }
         run
     }
 
+    fn book_text(&mut self, idle: bool, now: Instant) {
+        self.send.last_sent_at = now;
+        self.send.cwnd_limited = false;
+        if idle {
+            self.await_progress(now);
+        }
+        self.time_new_text(idle, now);
+    }
+
     /// Nothing goes before new text or with it, and nobody asks of each segment when it left.
+    #[inline]
     fn may_run(&self) -> bool {
         let recovery = &self.recovery;
         matches!(self.state, State::Established | State::CloseWait)
@@ -84,18 +96,58 @@ impl Connection {
             && !self.has_sack_to_tell()
     }
 
-    /// Bytes of the next segment, if both windows take it and it is worth one.
-    #[inline]
-    fn next_in_run(&self) -> Option<u32> {
+    fn room(&self) -> Room {
         let (send, recovery) = (&self.send, &self.recovery);
-        let unsent = send.unsent();
-        let len = unsent.min(recovery.window.mss).min(send.window_room());
         let pipe = recovery.scoreboard.pipe(send.flight());
-        let fits = pipe == 0 || pipe + len <= recovery.window.congestion;
+        Room {
+            unsent: send.unsent(),
+            window: send.window_room(),
+            congestion: recovery.window.congestion.saturating_sub(pipe),
+            empty: pipe == 0,
+            pieces: send.most_pieces().saturating_sub(recovery.scoreboard.len()),
+        }
+    }
+
+    /// Bytes of the next segment, if both windows take it and it is worth one; they are no more in `room`.
+    #[inline(always)]
+    fn next_in_run(&self, room: &mut Room) -> Option<u32> {
+        let mss = self.recovery.window.mss;
+        let len = room.unsent.min(mss).min(room.window);
         let goes = len > 0
-            && fits
-            && (len >= recovery.window.mss || self.is_worth_sending(len, unsent))
-            && recovery.scoreboard.len() < send.most_pieces();
-        goes.then_some(len)
+            && (len <= room.congestion || room.empty)
+            && (len == mss || self.is_worth_sending(len, room.unsent))
+            && room.pieces > 0;
+        if !goes {
+            return None;
+        }
+        room.unsent -= len;
+        room.window -= len;
+        room.congestion = room.congestion.saturating_sub(len);
+        room.pieces -= 1;
+        room.empty = false;
+        Some(len)
+    }
+}
+
+/// What text may still go in a run.
+struct Room {
+    unsent: u32,
+    /// Of the peer's window, and of the congestion window.
+    window: u32,
+    congestion: u32,
+    /// Nothing is in the network: whatever the window, one segment goes.
+    empty: bool,
+    /// Segments more that may be in flight.
+    pieces: usize,
+}
+
+impl Run {
+    /// A segment was offered. One that IP could not place counts as sent: its timer sends it again. False: it was not
+    /// taken.
+    #[inline(always)]
+    fn note(&mut self, taken: Result<(), Refused>) -> bool {
+        self.full = taken == Err(Refused::Full);
+        self.sent += usize::from(!self.full);
+        !self.full
     }
 }
