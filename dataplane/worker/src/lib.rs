@@ -41,11 +41,11 @@ pub use stack::{
 
 use nic::{Burst, Packet, QueuePair};
 use socket::Core;
-use stack::{Egress, Verdict, steer};
+use stack::{Egress, Pieces, Run, Verdict, steer};
 
 use ports::Ports;
 use ring::Slot;
-use view::View;
+use view::{Together, View};
 use visits::{RESTING_VISITS_PER_TURN, Visits};
 
 /// Commands taken in one turn: a table change is one command, so this is never short of a second's worth.
@@ -177,14 +177,41 @@ impl<A: Admission> Worker<A> {
         let queue = &mut self.ports.list[port].queue;
         queue.set_time(self.epoch_nanos + now.as_nanos());
         let received = queue.receive(&mut self.received);
-        while let Some(packet) = self.received.pop() {
-            self.counters.packets_received += 1;
-            self.handle(port, packet, now);
+        while !self.received.is_empty() {
+            let run = Run::at_front_of(&Together(&self.received));
+            let packets = run.map_or(1, |run| run.packets());
+            if run.is_some_and(|run| self.handle_run(port, &run, now)) {
+                self.counters.packets_merged += packets as u64;
+                continue;
+            }
+            for _ in 0..packets {
+                let Some(packet) = self.received.pop() else { break };
+                self.handle(port, packet, now);
+            }
         }
         received > 0
     }
 
+    /// Segments at the front of what was received that are one stretch of a stream. False: they are to be handled one by
+    /// one, and are still there.
+    fn handle_run(&mut self, port: usize, run: &Run, now: Instant) -> bool {
+        let pieces = Together(&self.received);
+        let head = pieces.piece(0);
+        let Some(interface) = self.ports.list[port].interface_of(head) else { return false };
+        let ours = self.workers == 1 || flow::owner(head, self.workers) == Some(self.number);
+        if !ours || !self.core.handle_run(interface, run, &pieces, now) {
+            return false;
+        }
+        for _ in 0..run.packets() {
+            drop(self.received.pop());
+            self.counters.packets_received += 1;
+            self.counters.packets_consumed += 1;
+        }
+        true
+    }
+
     fn handle(&mut self, port: usize, mut packet: Packet, now: Instant) {
+        self.counters.packets_received += 1;
         let head = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
         let Some(interface) = self.ports.list[port].interface_of(head) else {
             self.counters.packets_discarded += 1;

@@ -42,7 +42,7 @@ impl Connection {
 
     /// Header prediction: the next segment of an established stream, in order, within the window, nothing out of the
     /// ordinary about it. All of the steps below would let it through unchanged.
-    fn is_expected(&self, segment: &Segment<'_>) -> bool {
+    pub(crate) fn is_expected(&self, segment: &Segment<'_>) -> bool {
         let header = &segment.header;
         self.state == State::Established
             && header.flags.without(Flags::PSH) == Flags::ACK
@@ -62,7 +62,12 @@ impl Connection {
             }
     }
 
-    fn on_expected(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) -> Result<(), Discard> {
+    pub(crate) fn on_expected(
+        &mut self,
+        segment: &Segment<'_>,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Result<(), Discard> {
         self.note_heard(now);
         if let Some(timestamps) = segment.header.options.timestamps {
             self.note_timestamp(segment.header.seq, timestamps, now);
@@ -433,10 +438,11 @@ impl Connection {
         }
         receive.ring.extend(next.since(receive.next) as usize);
         receive.next = next;
-        if len > u32::from(receive.segment_size) {
+        let longest = len.min(segment.text.segment_bytes());
+        if longest > u32::from(receive.segment_size) {
             // A neighbour's super-packet is many segments: it counts as one of the size that we announced.
             let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
-            receive.segment_size = len.min(u32::from(announced)) as u16;
+            receive.segment_size = longest.min(u32::from(announced)) as u16;
         }
         self.effects.add(Effects::READABLE);
         let pushed = segment.has(Flags::PSH) && len < self.recovery.window.mss;

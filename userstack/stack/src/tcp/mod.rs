@@ -21,6 +21,7 @@ mod header;
 mod listener;
 mod marks;
 mod memory;
+mod merged;
 mod narrow_path;
 mod output;
 mod pacing;

@@ -4,6 +4,7 @@ use super::header::{Flags, Header};
 use super::memory::Ring;
 use super::sequence::Seq;
 use crate::Chain;
+use crate::run::{Pieces, Run};
 
 #[derive(Copy, Clone)]
 pub(crate) struct Segment<'a> {
@@ -29,20 +30,60 @@ impl Segment<'_> {
     }
 }
 
-/// The payload, in the chunks of its packet.
+/// The payload, in the chunks of its packet or of several.
 #[derive(Copy, Clone)]
 pub(crate) struct Text<'a> {
-    packet: &'a dyn Chain,
+    body: Body<'a>,
     offset: usize,
     len: usize,
     /// What of it lies in the first chunk, and mostly that is all.
     head: &'a [u8],
 }
 
+/// Where the chunks are that a text lies in.
+#[derive(Copy, Clone)]
+enum Body<'a> {
+    Packet(&'a dyn Chain),
+    /// The first packet whole, of each other the text alone.
+    Run(&'a Run, &'a dyn Pieces),
+}
+
+impl<'a> Body<'a> {
+    fn chunks(&self) -> usize {
+        match self {
+            Self::Packet(packet) => packet.chunks(),
+            Self::Run(run, _) => run.packets(),
+        }
+    }
+
+    fn chunk(&self, index: usize) -> &'a [u8] {
+        match self {
+            Self::Packet(packet) => packet.chunk(index),
+            Self::Run(_, pieces) if index == 0 => pieces.piece(0),
+            Self::Run(run, pieces) => &pieces.piece(index)[run.text_at()..],
+        }
+    }
+}
+
 impl<'a> Text<'a> {
     /// What lies in `packet` from `offset` on, of which `head` is in the first chunk.
     pub(crate) fn new(packet: &'a dyn Chain, offset: usize, head: &'a [u8]) -> Self {
-        Self { packet, offset, len: packet.total_len().saturating_sub(offset), head }
+        Self { body: Body::Packet(packet), offset, len: packet.total_len().saturating_sub(offset), head }
+    }
+
+    /// That of all segments of a run.
+    pub(crate) fn of_run(run: &'a Run, pieces: &'a dyn Pieces) -> Self {
+        let head = &pieces.piece(0)[run.text_at()..];
+        Self { body: Body::Run(run, pieces), offset: run.text_at(), len: run.text_bytes(), head }
+    }
+
+    /// The longest that the peer sent of it in one segment, as far as that is known: of a neighbour's super-packet it is
+    /// not.
+    pub(crate) fn segment_bytes(&self) -> u32 {
+        match self.body {
+            Body::Packet(_) => self.len(),
+            Body::Run(run, _) => run.segment_bytes() as u32,
+        }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -58,7 +99,7 @@ impl<'a> Text<'a> {
         debug_assert!(skip + len <= self.len());
         let (skip, len) = (skip as usize, len as usize);
         let head = self.head.get(skip..).unwrap_or_default();
-        Self { packet: self.packet, offset: self.offset + skip, len, head }
+        Self { body: self.body, offset: self.offset + skip, len, head }
     }
 
     /// Copies all of it to `at` of the ring.
@@ -67,8 +108,8 @@ impl<'a> Text<'a> {
             return ring.write_at(at, all);
         }
         let (mut at, mut skip, mut left) = (at, self.offset, self.len);
-        for index in 0..self.packet.chunks() {
-            let chunk = self.packet.chunk(index);
+        for index in 0..self.body.chunks() {
+            let chunk = self.body.chunk(index);
             let Some(bytes) = chunk.get(skip..) else {
                 skip -= chunk.len();
                 continue;
