@@ -39,7 +39,8 @@ impl Stack {
         let header = parse_ip(&link, first, first.len()).ok()??;
         let (source, destination) = (header.source, header.destination);
         if link.group || !self.output.locals.was_taken(interface, source, destination) {
-            self.check_taken(&Arrived { interface, link, reassembled: false }, &header).ok()?;
+            self.check_taken(&Arrived { interface, link, reassembled: false, summed: false }, &header)
+                .ok()?;
             self.output.locals.remember_taken(interface, source, destination);
         }
         let unfinished = self.may_be_unfinished(interface);

@@ -32,6 +32,7 @@ mod link;
 mod locals;
 mod ndp;
 mod neighbour;
+mod ordinary;
 mod outbox;
 mod output;
 mod pmtu;

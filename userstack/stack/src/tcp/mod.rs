@@ -23,6 +23,7 @@ mod marks;
 mod memory;
 mod merged;
 mod narrow_path;
+mod ordinary;
 mod output;
 mod pacing;
 mod path_search;

@@ -4,7 +4,6 @@ use super::header::{Flags, Header};
 use super::memory::Ring;
 use super::sequence::Seq;
 use crate::Chain;
-use crate::run::{Pieces, Run};
 
 #[derive(Copy, Clone)]
 pub(crate) struct Segment<'a> {
@@ -30,60 +29,26 @@ impl Segment<'_> {
     }
 }
 
-/// The payload, in the chunks of its packet or of several.
+/// The payload, in the chunks of its packet.
 #[derive(Copy, Clone)]
 pub(crate) struct Text<'a> {
-    body: Body<'a>,
+    packet: &'a dyn Chain,
     offset: usize,
     len: usize,
     /// What of it lies in the first chunk, and mostly that is all.
     head: &'a [u8],
 }
 
-/// Where the chunks are that a text lies in.
-#[derive(Copy, Clone)]
-enum Body<'a> {
-    Packet(&'a dyn Chain),
-    /// The first packet whole, of each other the text alone.
-    Run(&'a Run, &'a dyn Pieces),
-}
-
-impl<'a> Body<'a> {
-    fn chunks(&self) -> usize {
-        match self {
-            Self::Packet(packet) => packet.chunks(),
-            Self::Run(run, _) => run.packets(),
-        }
-    }
-
-    fn chunk(&self, index: usize) -> &'a [u8] {
-        match self {
-            Self::Packet(packet) => packet.chunk(index),
-            Self::Run(_, pieces) if index == 0 => pieces.piece(0),
-            Self::Run(run, pieces) => &pieces.piece(index)[run.text_at()..],
-        }
-    }
-}
-
 impl<'a> Text<'a> {
     /// What lies in `packet` from `offset` on, of which `head` is in the first chunk.
     pub(crate) fn new(packet: &'a dyn Chain, offset: usize, head: &'a [u8]) -> Self {
-        Self { body: Body::Packet(packet), offset, len: packet.total_len().saturating_sub(offset), head }
+        Self { packet, offset, len: packet.total_len().saturating_sub(offset), head }
     }
 
-    /// That of all segments of a run.
-    pub(crate) fn of_run(run: &'a Run, pieces: &'a dyn Pieces) -> Self {
-        let head = &pieces.piece(0)[run.text_at()..];
-        Self { body: Body::Run(run, pieces), offset: run.text_at(), len: run.text_bytes(), head }
-    }
-
-    /// The longest that the peer sent of it in one segment, as far as that is known: of a neighbour's super-packet it is
-    /// not.
-    pub(crate) fn segment_bytes(&self) -> u32 {
-        match self.body {
-            Body::Packet(_) => self.len(),
-            Body::Run(run, _) => run.segment_bytes() as u32,
-        }
+    /// All of it, where it lies in one chunk.
+    #[inline]
+    pub(crate) fn in_one(&self) -> Option<&'a [u8]> {
+        self.head.get(..self.len)
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -99,17 +64,17 @@ impl<'a> Text<'a> {
         debug_assert!(skip + len <= self.len());
         let (skip, len) = (skip as usize, len as usize);
         let head = self.head.get(skip..).unwrap_or_default();
-        Self { body: self.body, offset: self.offset + skip, len, head }
+        Self { packet: self.packet, offset: self.offset + skip, len, head }
     }
 
     /// Copies all of it to `at` of the ring.
     pub(crate) fn copy_to(&self, ring: &mut Ring, at: usize) {
-        if let Some(all) = self.head.get(..self.len) {
+        if let Some(all) = self.in_one() {
             return ring.write_at(at, all);
         }
         let (mut at, mut skip, mut left) = (at, self.offset, self.len);
-        for index in 0..self.body.chunks() {
-            let chunk = self.body.chunk(index);
+        for index in 0..self.packet.chunks() {
+            let chunk = self.packet.chunk(index);
             let Some(bytes) = chunk.get(skip..) else {
                 skip -= chunk.len();
                 continue;
