@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod burst;
 pub mod chain;
 mod checksum;
 pub mod config;
@@ -31,11 +32,13 @@ mod link;
 mod locals;
 mod ndp;
 mod neighbour;
+mod ordinary;
 mod outbox;
 mod output;
 mod pmtu;
 mod reassembly;
 mod route;
+pub mod run;
 mod send_datagram;
 mod share;
 pub mod stack;
@@ -56,6 +59,7 @@ pub use forward::{
     Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionCounts, SessionInfo, Traffic,
 };
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
+pub use run::{Pieces, Run};
 pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};
 pub use tcp::{
