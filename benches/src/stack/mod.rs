@@ -1,9 +1,11 @@
 //! One stack by itself: packets of templates in, packets to a tape out. No task, no worker, no queue pair.
 
+mod bursts;
 mod datagrams;
 mod flows;
 mod streams;
 
+pub use bursts::received_in_bursts;
 pub use datagrams::{PAYLOAD_BYTES, RewriteTo, SESSIONS, forwarded};
 pub use flows::drawn_evenly;
 pub use streams::{acknowledged, received, sent};

@@ -65,16 +65,16 @@ impl Connection {
         self.renew_path_search(now);
         self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
-        let run = self.transmit_run(sink, pool, BURST.min(*budget), now);
-        *budget -= run.sent;
-        if run.full {
+        let volley = self.transmit_volley(sink, pool, BURST.min(*budget), now);
+        *budget -= volley.sent;
+        if volley.full {
             return Progress::Full;
         }
-        if run.sent > 0 && self.has_said_all() {
+        if volley.sent > 0 && self.has_said_all() {
             self.rest();
             return Progress::Done;
         }
-        for _ in run.sent..BURST {
+        for _ in volley.sent..BURST {
             let Some(plan) = self.next_segment() else {
                 self.arm_persist(now);
                 self.rest();

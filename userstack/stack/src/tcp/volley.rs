@@ -1,5 +1,5 @@
-//! New text in a run: the segments of one visit that differ in number and text alone. What they have in common is decided,
-//! written and booked once for all of them. What is out of the ordinary, and what ends the run, is `output`'s.
+//! New text in a volley: the segments of one visit that differ in number and text alone. What they have in common is decided,
+//! written and booked once for all of them. What is out of the ordinary, and what ends the volley, is `output`'s.
 
 use super::boundary::{Outgoing, Refused, SegmentSink};
 use super::connection::{Connection, Phase, Probe, State};
@@ -8,9 +8,9 @@ use super::header::{Flags, MAX_HEADER, set_number_and_flags};
 use super::memory::Pool;
 use crate::Instant;
 
-/// How a run ended.
+/// How a volley ended.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Run {
+pub(crate) struct Volley {
     /// Segments that went out.
     pub sent: usize,
     /// The interface takes no more this turn.
@@ -19,16 +19,16 @@ pub(crate) struct Run {
 
 impl Connection {
     /// Sends new text, at most `most` segments, or an acknowledgement alone, if that is all there is to send.
-    pub(super) fn transmit_run(
+    pub(super) fn transmit_volley(
         &mut self,
         sink: &mut dyn SegmentSink,
         pool: &mut Pool,
         most: usize,
         now: Instant,
-    ) -> Run {
-        let mut run = Run::default();
-        if (self.send.unsent() == 0 && !self.receive.ack_now) || !self.may_run() {
-            return run;
+    ) -> Volley {
+        let mut volley = Volley::default();
+        if (self.send.unsent() == 0 && !self.receive.ack_now) || !self.may_volley() {
+            return volley;
         }
         let idle = self.send.flight() == 0;
         let window = self.window_field();
@@ -37,12 +37,12 @@ impl Connection {
         if self.send.unsent() == 0 {
             let segment = Outgoing { header: &header[..length], payload: [&[], &[]], ecn: NOT_ECT };
             if most > 0 {
-                run.note(sink.send(&segment));
+                volley.note(sink.send(&segment));
             }
         } else {
             let mut room = self.room();
-            while run.sent < most
-                && let Some(len) = self.next_in_run(&mut room)
+            while volley.sent < most
+                && let Some(len) = self.next_in_volley(&mut room)
             {
                 let (start, end) = (self.send.next, self.send.next + len);
                 let flags = if room.unsent == 0 { Flags::ACK.with(Flags::PSH) } else { Flags::ACK };
@@ -50,7 +50,7 @@ impl Connection {
                 let offset = start.since(self.send.data_start) as usize;
                 let payload = self.send.ring.slices(offset, len as usize);
                 let segment = Outgoing { header: &header[..length], payload, ecn: NOT_ECT };
-                if !run.note(sink.send(&segment)) {
+                if !volley.note(sink.send(&segment)) {
                     break;
                 }
                 self.recovery.scoreboard.push(pool, start, end, now);
@@ -58,15 +58,15 @@ impl Connection {
                 self.send.next = end;
                 self.send.small_allowed = false;
             }
-            if run.sent > 0 {
+            if volley.sent > 0 {
                 self.book_text(idle, now);
             }
         }
-        if run.sent > 0 {
+        if volley.sent > 0 {
             self.note_advertised(window);
             self.note_acknowledged();
         }
-        run
+        volley
     }
 
     fn book_text(&mut self, idle: bool, now: Instant) {
@@ -80,7 +80,7 @@ impl Connection {
 
     /// Nothing goes before new text or with it, and nobody asks of each segment when it left.
     #[inline]
-    fn may_run(&self) -> bool {
+    fn may_volley(&self) -> bool {
         let recovery = &self.recovery;
         matches!(self.state, State::Established | State::CloseWait)
             && recovery.phase == Phase::Open
@@ -110,7 +110,7 @@ impl Connection {
 
     /// Bytes of the next segment, if both windows take it and it is worth one; they are no more in `room`.
     #[inline(always)]
-    fn next_in_run(&self, room: &mut Room) -> Option<u32> {
+    fn next_in_volley(&self, room: &mut Room) -> Option<u32> {
         let mss = self.recovery.window.mss;
         let len = room.unsent.min(mss).min(room.window);
         let goes = len > 0
@@ -129,7 +129,7 @@ impl Connection {
     }
 }
 
-/// What text may still go in a run.
+/// What text may still go in a volley.
 struct Room {
     unsent: u32,
     /// Of the peer's window, and of the congestion window.
@@ -141,7 +141,7 @@ struct Room {
     pieces: usize,
 }
 
-impl Run {
+impl Volley {
     /// A segment was offered. One that IP could not place counts as sent: its timer sends it again. False: it was not
     /// taken.
     #[inline(always)]
