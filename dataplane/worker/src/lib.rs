@@ -42,12 +42,12 @@ pub use stack::{
 
 use nic::{BURST_PACKETS, Burst, Packet, QueuePair};
 use socket::Core;
-use stack::{Egress, Verdict, steer};
+use stack::{Egress, Pieces, Run, Verdict, steer};
 
 use newcomers::{NEWCOMERS_PER_TURN, Newcomers, Offered};
 use ports::Ports;
 use ring::Slot;
-use view::View;
+use view::{Together, View};
 use visits::{RESTING_VISITS_PER_TURN, Visits};
 
 /// Commands taken in one turn: a table change is one command, so this is never short of a second's worth.
@@ -189,15 +189,42 @@ impl<A: Admission> Worker<A> {
             let received = queue.receive(&mut self.received);
             any |= received > 0;
             let mut set_aside = 0;
-            while let Some(packet) = self.received.pop() {
-                self.counters.packets_received += 1;
-                set_aside += usize::from(self.handle(port, packet, now));
+            while !self.received.is_empty() {
+                set_aside += self.handle_front(port, now);
             }
             if received < BURST_PACKETS || set_aside <= received / 2 {
                 break;
             }
         }
         any
+    }
+
+    /// What was received first: segments of one stream together, any other packet by itself. How many were only set aside.
+    fn handle_front(&mut self, port: usize, now: Instant) -> usize {
+        let run = Run::at_front_of(&Together(&self.received));
+        let packets = run.map_or(1, |run| run.packets());
+        self.counters.packets_received += packets as u64;
+        if run.is_some_and(|run| self.handle_run(port, &run, now)) {
+            self.counters.packets_consumed += packets as u64;
+            self.counters.packets_merged += packets as u64;
+            (0..packets).for_each(|_| drop(self.received.pop()));
+            return 0;
+        }
+        let mut set_aside = 0;
+        for _ in 0..packets {
+            let Some(packet) = self.received.pop() else { break };
+            set_aside += usize::from(self.handle(port, packet, now));
+        }
+        set_aside
+    }
+
+    /// False: they are to be handled one by one.
+    fn handle_run(&mut self, port: usize, run: &Run, now: Instant) -> bool {
+        let pieces = Together(&self.received);
+        let head = pieces.piece(0);
+        let Some(interface) = self.ports.list[port].interface_of(head) else { return false };
+        let ours = self.workers == 1 || flow::owner(head, self.workers) == Some(self.number);
+        ours && self.core.handle_run(interface, run, &pieces, now)
     }
 
     /// True when nothing was done but to set it aside.

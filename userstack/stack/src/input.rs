@@ -282,7 +282,7 @@ impl Stack {
 }
 
 /// The IP header behind the link header, in the first chunk of a packet of `total_len`; `None`: it is ARP.
-fn parse_ip(link: &Link, head: &[u8], total_len: usize) -> Result<Option<Header>, Discard> {
+pub(crate) fn parse_ip(link: &Link, head: &[u8], total_len: usize) -> Result<Option<Header>, Discard> {
     match link.ether_type {
         ether_type::IPV4 => ipv4::parse(head, link.len, total_len).map(Some),
         ether_type::IPV6 => ipv6::parse(head, link.len, total_len).map(Some),

@@ -32,7 +32,7 @@ impl Connection {
         now: Instant,
     ) -> Result<(), Discard> {
         if let Some(ordinary) = Ordinary::of(segment)
-            && self.expects(&ordinary, pool)
+            && self.expects(&ordinary, ordinary.text_bytes(), pool)
         {
             self.take_ordinary(&ordinary, pool, now);
             return Ok(());
@@ -402,18 +402,25 @@ impl Connection {
         }
         receive.ring.extend(next.since(receive.next) as usize);
         receive.next = next;
-        self.on_text_in_order(len, filled, segment.has(Flags::PSH), now);
+        self.on_text_in_order((len, len), filled, segment.has(Flags::PSH), now);
         Ok(())
     }
 
-    /// `len` bytes more lie before what is missing, and all behind them where they `filled` a hole.
+    /// `len` bytes more, in segments of `longest` at most, lie before what is missing, and all behind them where they `filled`
+    /// a hole.
     #[inline(always)]
-    pub(super) fn on_text_in_order(&mut self, len: u32, filled: bool, pushed: bool, now: Instant) {
+    pub(super) fn on_text_in_order(
+        &mut self,
+        (len, longest): (u32, u32),
+        filled: bool,
+        pushed: bool,
+        now: Instant,
+    ) {
         let receive = &mut self.receive;
-        if len > u32::from(receive.segment_size) {
+        if longest > u32::from(receive.segment_size) {
             // A neighbour's super-packet is many segments: it counts as one of the size that we announced.
             let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
-            receive.segment_size = len.min(u32::from(announced)) as u16;
+            receive.segment_size = longest.min(u32::from(announced)) as u16;
         }
         self.effects.add(Effects::READABLE);
         self.schedule_ack(filled, pushed && len < self.recovery.window.mss, now);
@@ -422,6 +429,7 @@ impl Connection {
     /// RFC 5681, section 4.2: every second full segment, and at once when a hole is filled. In the beginning every one,
     /// so that the peer's slow start is not held up; but a short segment that ends what was pushed is a whole request,
     /// after which the peer has nothing to send that could be held up.
+    #[inline(always)]
     fn schedule_ack(&mut self, filled: bool, pushed: bool, now: Instant) {
         let receive = &mut self.receive;
         let quick = receive.quick_acks > 0;

@@ -21,6 +21,7 @@ mod header;
 mod listener;
 mod marks;
 mod memory;
+mod merged;
 mod narrow_path;
 mod ordinary;
 mod output;
@@ -45,6 +46,7 @@ mod tuning;
 mod tuple;
 mod undo;
 mod user;
+mod volley;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

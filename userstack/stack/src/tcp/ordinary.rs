@@ -2,11 +2,13 @@
 //! about it or about what it acknowledges. It does in one straight line what the steps of `arrival` and `acknowledge`
 //! would do for it; whatever is not expected takes those steps.
 
+use std::net::IpAddr;
+
 use super::FlowKey;
 use super::connection::{Connection, Effects, Phase, State};
 use super::engine::Tcp;
 use super::flows::Target;
-use super::header::{Flags, TIMESTAMPS_PATTERN, Timestamps};
+use super::header::{Flags, Header, TIMESTAMPS_PATTERN, Timestamps};
 use super::memory::Pool;
 use super::rack::TailProbe;
 use super::rtt::elapsed_nanos;
@@ -54,11 +56,20 @@ impl<'a> Ordinary<'a> {
     /// A segment whose header was read by the rules, if its text lies in one piece.
     #[inline]
     pub(crate) fn of(segment: &Segment<'a>) -> Option<Self> {
-        let header = &segment.header;
-        let plain =
-            header.flags.without(Flags::PSH) == Flags::ACK && !segment.ce && header.options.sack.is_empty();
-        let text = segment.text.in_one().filter(|_| plain)?;
-        Some(Self {
+        let text = segment.text.in_one().filter(|_| !segment.ce)?;
+        Self::with_header(&segment.header, text)
+    }
+
+    #[inline(always)]
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// `None`: the header says more than that text comes in order.
+    #[inline]
+    pub(crate) fn with_header(header: &Header, text: &'a [u8]) -> Option<Self> {
+        let plain = header.flags.without(Flags::PSH) == Flags::ACK && header.options.sack.is_empty();
+        plain.then_some(Self {
             seq: header.seq,
             ack: header.ack,
             window: header.window,
@@ -70,49 +81,45 @@ impl<'a> Ordinary<'a> {
 }
 
 impl Tcp {
-    /// True: the connection of `tuple` expected the segment, and has it.
-    #[inline(never)]
-    pub(crate) fn take_ordinary(&mut self, tuple: &Tuple, segment: &Ordinary<'_>, now: Instant) -> bool {
-        // Segment after segment is of the same stream. An established connection is the only one of its tuple.
-        let latest = self.connections.at(self.latest);
-        if !latest.is_some_and(|connection| connection.tuple == *tuple) && !self.look_up(tuple) {
-            return false;
-        }
-        let Some((life, connection)) = self.connections.entry(self.latest) else { return false };
-        if !connection.expects(segment, &mut self.pool) {
+    /// The connection between two addresses and ports.
+    pub(crate) fn look_up(&self, local: (IpAddr, u16), remote: (IpAddr, u16)) -> Option<FlowKey> {
+        let Some(Target::Connection(slot)) = self.find(&Tuple::new(local.into(), remote.into())) else {
+            return None;
+        };
+        Some(FlowKey { slot, life: self.connections.life(slot) })
+    }
+
+    /// True: the connection expected the segment, and has it. A life has one tuple, and none of another connection's while
+    /// it is established.
+    #[inline(always)]
+    pub(crate) fn take_ordinary(&mut self, flow: FlowKey, segment: &Ordinary<'_>, now: Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(flow.slot, flow.life) else { return false };
+        if !connection.expects(segment, segment.text.len(), &mut self.pool) {
             return false;
         }
         connection.take_ordinary(segment, &mut self.pool, now);
-        let effects = self.books.settle(connection, FlowKey { slot: self.latest, life });
+        let effects = self.books.settle(connection, flow);
         debug_assert!(!effects.has(Effects::RARE), "an ordinary segment has ordinary effects");
-        true
-    }
-
-    /// Makes the connection of `tuple` the latest; false when there is none.
-    #[inline(never)]
-    fn look_up(&mut self, tuple: &Tuple) -> bool {
-        let Some(Target::Connection(slot)) = self.find(tuple) else { return false };
-        self.latest = slot;
         true
     }
 }
 
 impl Connection {
-    /// Whether all of the steps would let it through unchanged, and there is room for its text.
+    /// Whether all of the steps would let it through unchanged, with so much text, and there is room for that.
     #[inline(always)]
-    pub(crate) fn expects(&mut self, segment: &Ordinary<'_>, pool: &mut Pool) -> bool {
+    pub(crate) fn expects(&mut self, segment: &Ordinary<'_>, text_bytes: usize, pool: &mut Pool) -> bool {
         let (flight, advanced) = (self.send.flight(), segment.ack.since(self.send.unacked));
         matches!(self.state, State::Established)
             && segment.seq == self.receive.next
             && advanced <= flight
-            && segment.text.len() <= self.receive.window() as usize
+            && text_bytes <= self.receive.window() as usize
             && self.receive.assembler.is_empty()
             && self.receive.fin.is_none()
             && !self.user.orphan
             && self.expects_timestamps(segment.timestamps)
             && self.recovery.tail_probe == TailProbe::None
             && (flight == 0 || self.is_undisturbed(advanced))
-            && self.receive.ring.reserve(pool, self.receive.ring.len() + segment.text.len())
+            && self.receive.ring.reserve(pool, self.receive.ring.len() + text_bytes)
     }
 
     #[inline(always)]
@@ -140,6 +147,20 @@ impl Connection {
 
     #[inline(always)]
     pub(crate) fn take_ordinary(&mut self, segment: &Ordinary<'_>, pool: &mut Pool, now: Instant) {
+        self.take_ordinary_header(segment, pool, now);
+        if !segment.text.is_empty() {
+            let ring = &mut self.receive.ring;
+            ring.write_at(ring.len(), segment.text);
+            ring.extend(segment.text.len());
+            let len = segment.text.len() as u32;
+            self.receive.next += len;
+            self.on_text_in_order((len, len), false, segment.pushed, now);
+        }
+    }
+
+    /// All that it says beside its text.
+    #[inline(always)]
+    pub(super) fn take_ordinary_header(&mut self, segment: &Ordinary<'_>, pool: &mut Pool, now: Instant) {
         self.note_heard(now);
         // RFC 7323, section 4.3: it is newer, as was looked at, and the next acknowledgement is for it.
         if let Some(Timestamps { value, echo }) = segment.timestamps
@@ -151,14 +172,6 @@ impl Connection {
         self.update_window(segment.seq, segment.ack, segment.window);
         if segment.ack != self.send.unacked {
             self.take_plain_acknowledgement(segment.ack, pool, now);
-        }
-        if !segment.text.is_empty() {
-            let ring = &mut self.receive.ring;
-            ring.write_at(ring.len(), segment.text);
-            ring.extend(segment.text.len());
-            let len = segment.text.len() as u32;
-            self.receive.next += len;
-            self.on_text_in_order(len, false, segment.pushed, now);
         }
     }
 
