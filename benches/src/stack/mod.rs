@@ -8,9 +8,10 @@ mod streams;
 pub use bursts::received_in_bursts;
 pub use datagrams::{PAYLOAD_BYTES, RewriteTo, SESSIONS, forwarded};
 pub use flows::drawn_evenly;
-pub use streams::{acknowledged, received, sent};
+pub use streams::{acknowledged, received, sent, sent_uncut};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use stack::{Config, Egress, Full, Instant, InterfaceConfig, InterfaceId, Offloads, Role, Stack};
 
@@ -74,11 +75,15 @@ fn interface(family: Family) -> InterfaceConfig {
 struct Tape {
     packets: u64,
     last: Vec<u8>,
+    /// It is a device that cuts long packets into segments, and takes their text from where it lies.
+    cuts: bool,
+    /// Text of the last packet that was not copied.
+    apart: u32,
 }
 
 impl Tape {
     fn new() -> Self {
-        Self { packets: 0, last: Vec::with_capacity(4096) }
+        Self { packets: 0, last: Vec::with_capacity(4096), cuts: false, apart: 0 }
     }
 }
 
@@ -90,11 +95,27 @@ impl Egress for Tape {
     fn emit(&mut self, _: InterfaceId, header: &[u8], payload: [&[u8]; 2]) -> Result<(), Full> {
         self.packets += 1;
         self.last.clear();
+        self.apart = 0;
         [header, payload[0], payload[1]].iter().for_each(|piece| self.last.extend_from_slice(piece));
         Ok(())
     }
 
+    fn emit_long(
+        &mut self,
+        _: InterfaceId,
+        header: &[u8],
+        payload: [&[u8]; 2],
+        segment_bytes: NonZeroU16,
+    ) -> Result<(), Full> {
+        let text_bytes = payload[0].len() + payload[1].len();
+        self.packets += text_bytes.div_ceil(segment_bytes.get().into()) as u64;
+        self.last.clear();
+        self.last.extend_from_slice(header);
+        self.apart = u32::try_from(text_bytes).expect("a packet is shorter than 64 KiB");
+        Ok(())
+    }
+
     fn offloads(&self, _interface: InterfaceId) -> Offloads {
-        Offloads::default()
+        Offloads { cuts_tcp: self.cuts, ..Offloads::default() }
     }
 }

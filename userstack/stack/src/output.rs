@@ -504,6 +504,13 @@ impl SegmentSink for Sink<'_> {
         self.output.stream_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
     }
 
+    /// A packet that waits for its neighbour lies in a frame, where nobody cuts it.
+    fn cuts(&mut self, path: &Path) -> bool {
+        path.interface.is_some_and(|id| self.egress.offloads(id).cuts_tcp)
+            && self.output.is_current(path)
+            && self.output.neighbour_mac(path.neighbour, self.now).is_some()
+    }
+
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
         let (source, destination) = (segment.local.ip(), segment.remote.ip());
         if !self.output.is_current(path) {
@@ -514,7 +521,7 @@ impl SegmentSink for Sink<'_> {
         let mac = self.output.neighbour_mac(path.neighbour, self.now);
         let [first, second] = segment.payload;
         let len = segment.header.len() + first.len() + second.len();
-        if self.may_stay_unfinished(id, first.len() + second.len()) {
+        if segment.segment_bytes.is_some() || self.may_stay_unfinished(id, first.len() + second.len()) {
             let sum = Sum::pseudo_header(source, destination, protocol::TCP, len);
             set_word(segment.header, TCP_CHECKSUM_AT, sum.fold());
         } else {
@@ -538,7 +545,10 @@ impl SegmentSink for Sink<'_> {
         buffer[at..at + segment.header.len()].copy_from_slice(segment.header);
         let header = &buffer[..at + segment.header.len()];
         if mac.is_some() {
-            self.egress.emit(id, header, segment.payload)?;
+            match segment.segment_bytes {
+                None => self.egress.emit(id, header, segment.payload)?,
+                Some(bytes) => self.egress.emit_long(id, header, segment.payload, bytes)?,
+            }
             self.sent += 1;
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What lies between TCP and the IP layer below it, in both directions. Neither side knows more of the other.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
 pub(crate) use super::ordinary::Ordinary;
 pub(crate) use super::tuple::Tuple;
@@ -60,6 +61,12 @@ pub(crate) trait SegmentSink {
     /// IP bytes of a packet that `path` carries (for the MSS), or `NoRoute`.
     fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused>;
 
+    /// Whether the device on `path` cuts a long packet into segments ([`Outgoing::segment_bytes`]).
+    fn cuts(&mut self, path: &Path) -> bool {
+        let _ = path;
+        false
+    }
+
     /// Sends one segment. `header` is the TCP header with options and a zero checksum field; IP fills the checksum
     /// (or leaves it to the device), adds IP and Ethernet headers and resolves the next hop.
     fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused>;
@@ -73,4 +80,6 @@ pub(crate) struct Outgoing<'a> {
     /// Up to two slices of a ring buffer, oldest first.
     pub payload: [&'a [u8]; 2],
     pub ecn: u8,
+    /// Text of each segment but the last that the device is to cut this one into; `None`: it is one.
+    pub segment_bytes: Option<NonZeroU16>,
 }

@@ -375,6 +375,7 @@ impl Tcp {
                 header: &mut bytes[..length],
                 payload: [&[], &[]],
                 ecn: NOT_ECT,
+                segment_bytes: None,
             };
             if sink.send(segment, &mut path) == Err(Refused::Full) {
                 return;
