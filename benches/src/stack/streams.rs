@@ -65,7 +65,7 @@ pub(super) fn establish(
     let syn = Tcp { seq: 0, ack: 0, syn: true, timestamps: (1, 0) };
     hand_over(stack, &mut Contiguous::new(&packets::tcp(&ends, &syn, &[])), now);
     stack.poll_transmit(tape, BURST, now);
-    let answer = packets::read_tcp(&tape.last);
+    let answer = packets::read_tcp(tape.last());
     let ack = Tcp { seq: 1, ack: answer.seq.wrapping_add(1), syn: false, timestamps: (1, answer.timestamp) };
     hand_over(stack, &mut Contiguous::new(&packets::tcp(&ends, &ack, &[])), now);
     let Poll::Ready(Ok(flow)) = stack.tcp_accept(listener) else { panic!("the handshake is complete") };
@@ -166,7 +166,7 @@ fn send(family: Family, units: u64, what: Counted, cuts: bool) -> Sums {
         });
         let segments = tape.packets - before;
         assert!(segments > 0, "the window is open after each round");
-        let last = packets::read_tcp(&tape.last);
+        let last = packets::read_tcp(tape.last());
         (sent, template.echo) = (sent + segments, last.timestamp);
         let end = last.seq.wrapping_add(last.text_bytes + tape.apart);
         let mut acks = acknowledge(&mut template, end, text_bytes);

@@ -1,11 +1,12 @@
 //! A stream of datagrams keeps its pace while a thousand connections arrive at once: the turn's budgets.
 //!
-//! The node has a core to itself, as it would in use: what it receives is received there too (as in the measuring rig),
-//! and sender, receiver, clients and the kernel's part of them have the other. Programs outside the test still delay
-//! datagrams by whole time slices. So a round counts only if the stream was quick right before and right after it, and
-//! where there are too few such rounds the test says so and judges nothing.
+//! The worker has a core to itself, as it would in use: sender, receiver, clients and what the kernel receives for anyone
+//! have the other, and on its core nothing goes before it but the kernel's own work. Programs outside the test still
+//! delay datagrams by whole time slices. So a round counts only if the stream was quick right before and right after it,
+//! and where there are too few such rounds the test says so and judges nothing.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{IoSliceMut, Read, Write};
 use std::net::{SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -14,11 +15,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, connect, recvmsg,
-    setsockopt, socket, sockopt::RcvBufForce, sockopt::ReceiveTimestampns,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn, TimestampingFlag, connect,
+    recvmsg, setsockopt, socket, sockopt::RcvBufForce, sockopt::ReceiveTimestampns, sockopt::Timestamping,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Pid, gettid};
@@ -35,10 +37,9 @@ const CONNECTIONS: usize = 1_000;
 const ROUNDS: usize = 7;
 const TRIES: usize = 30;
 const CALM: Duration = Duration::from_millis(300);
-/// The node's worker (examples/demo-node.yaml) and its ports' receive work.
-const NODE_CORE: usize = 1;
-/// Everything else of the test.
-const OTHER_CORE: usize = 0;
+/// All but the worker (examples/demo-node.yaml gives it CPU 1): programs, and what the kernel receives for them and for
+/// the node, as where interrupts are kept off the data plane's cores.
+const OTHERS_CORE: usize = 0;
 /// The receiver's buffer: a hundred milliseconds of the stream.
 const RECEIVE_BYTES: usize = 8 << 20;
 /// p99 without other programs is some 150 us here; a time slice is milliseconds.
@@ -77,7 +78,8 @@ fn p99_of_a_datagram_stream_at_most_doubles_while_a_thousand_connections_arrive(
     let mesh = Mesh::start(Lab::up(), Tables::Files(&resources), "");
     let receiver = mesh.lab.media.within(|| UdpSocket::bind("10.88.0.13:7000")).expect("the port is free");
     let ends = AtomicBool::new(false);
-    keep_off_the_nodes_core(&mesh.lab);
+    keep_off_the_workers_core(&mesh.lab);
+    let _first = First::new(&mesh);
     let (windows, stream) = thread::scope(|scope| {
         let receiving = scope.spawn(|| receive(&receiver, &ends));
         let sending = scope.spawn(|| send(&mesh.lab.client, &ends));
@@ -98,24 +100,56 @@ fn p99_of_a_datagram_stream_at_most_doubles_while_a_thousand_connections_arrive(
     assert!(median <= MOST, "p99 grew {median:.2} times; rounds: {ratios:.2?}");
 }
 
-/// This thread and those it starts from now on run on the other core, as does what the kernel receives for them.
-fn keep_off_the_nodes_core(lab: &Lab) {
+/// This thread and those it starts from now on run on the others' core, as does what the kernel receives.
+fn keep_off_the_workers_core(lab: &Lab) {
     let mut cores = CpuSet::new();
-    cores.set(OTHER_CORE).expect("there is such a core");
+    cores.set(OTHERS_CORE).expect("there is such a core");
     sched_setaffinity(Pid::from_raw(0), &cores).expect("a thread may choose among its cores");
-    let steer = |namespace: &Namespace, device: &str, core: usize| {
-        let mask = 1 << core;
+    for (namespace, device) in
+        [(&lab.client, "eth0"), (&lab.media, "eth0"), (&lab.node, "up0"), (&lab.node, "wl-media")]
+    {
+        let mask = 1 << OTHERS_CORE;
         namespace.run(&format!("echo {mask:x} | tee /sys/class/net/{device}/queues/rx-*/rps_cpus"));
-    };
-    steer(&lab.client, "eth0", OTHER_CORE);
-    steer(&lab.media, "eth0", OTHER_CORE);
-    steer(&lab.node, "up0", NODE_CORE);
-    steer(&lab.node, "wl-media", NODE_CORE);
+    }
 }
 
-/// A sender that waits for the clients' time slices would measure those: this thread goes before them.
-fn go_first() {
-    tests::namespace::run("chrt", &["--fifo", "-p", "1", &gettid().to_string()]).expect_success();
+/// Threads that would wait for others' time slices, and measure those, go before them.
+fn go_first(thread: Pid, priority: u8) {
+    let arguments = ["--fifo", "-p", &priority.to_string(), &thread.to_string()];
+    tests::namespace::run("chrt", &arguments).expect_success();
+}
+
+/// The worker goes first on its core, and before it the kernel's own thread for what is sent there: a priority that is
+/// taken back in the end.
+struct First {
+    softirqs: Vec<Pid>,
+}
+
+impl First {
+    fn new(mesh: &Mesh) -> Self {
+        go_first(thread_named(&format!("/proc/{}/task", mesh.ringwayd.pid()), "ringway-0"), 1);
+        let softirqs = ["ksoftirqd/0", "ksoftirqd/1"].map(|name| thread_named("/proc", name)).to_vec();
+        softirqs.iter().for_each(|&thread| go_first(thread, 2));
+        Self { softirqs }
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        for thread in &self.softirqs {
+            tests::namespace::run("chrt", &["--other", "-p", "0", &thread.to_string()]);
+        }
+    }
+}
+
+fn thread_named(folder: &str, name: &str) -> Pid {
+    let is_named = |thread: &fs::DirEntry| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let threads = fs::read_dir(folder).expect("proc lists threads");
+    let thread = threads.filter_map(Result::ok).find(is_named);
+    let number = thread.unwrap_or_else(|| panic!("no thread is named {name}")).file_name();
+    Pid::from_raw(number.to_string_lossy().parse().expect("threads are numbers"))
 }
 
 /// When one round was calm, and when its connections came; in nanoseconds since 1970.
@@ -201,11 +235,17 @@ fn now() -> u64 {
     u64::try_from(since.as_nanos()).expect("it is before 2554")
 }
 
-/// Sends numbered datagrams at the rate until told to end. When each went out.
+/// Sends numbered datagrams at the rate until told to end. When each left its port: the kernel stamps it there, so that
+/// nothing that holds up this thread counts.
 fn send(client: &Namespace, ends: &AtomicBool) -> Vec<u64> {
     let socket = client.within(|| UdpSocket::bind("10.77.0.2:0")).expect("a port is free");
     socket.connect((MESH, 7000)).expect("a UDP socket connects");
-    go_first();
+    let stamps = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
+        | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
+    setsockopt(&socket, Timestamping, &stamps).expect("the kernel stamps datagrams");
+    go_first(gettid(), 1);
     let mut datagram = [0; DATAGRAM_BYTES];
     let mut sent = Vec::new();
     let begun = Instant::now();
@@ -218,9 +258,33 @@ fn send(client: &Namespace, ends: &AtomicBool) -> Vec<u64> {
             sent.push(now());
             socket.send(&datagram).expect("the node's port takes it");
         }
+        take_stamps(&socket, &mut sent);
         thread::sleep((begun + Duration::from_millis(burst)).saturating_duration_since(Instant::now()));
     }
     sent
+}
+
+/// When datagrams left, from the socket's error queue (SO_TIMESTAMPING), in the place of when they were given to it.
+fn take_stamps(socket: &UdpSocket, sent: &mut [u64]) {
+    let mut control = nix::cmsg_space!([TimeSpec; 3], libc::sock_extended_err, libc::sockaddr_in);
+    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+    while let Ok(message) = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut [], Some(&mut control), flags) {
+        let (mut stamp, mut number) = (None, None);
+        for control in message.cmsgs().expect("the control messages fit") {
+            match control {
+                ControlMessageOwned::ScmTimestampsns(stamps) => stamp = Some(nanos(stamps.system)),
+                ControlMessageOwned::Ipv4RecvErr(error, _) => number = Some(error.ee_data as usize),
+                _ => {}
+            }
+        }
+        if let (Some(stamp), Some(sent)) = (stamp, number.and_then(|number| sent.get_mut(number))) {
+            *sent = stamp;
+        }
+    }
+}
+
+fn nanos(stamp: TimeSpec) -> u64 {
+    u64::try_from(Duration::from(stamp).as_nanos()).expect("it is before 2554")
 }
 
 /// Which datagrams came, and when: the kernel stamps what arrives, so that it does not count how long this thread waits
@@ -243,9 +307,8 @@ fn receive(socket: &UdpSocket, ends: &AtomicBool) -> BTreeMap<u64, u64> {
             })
         });
         let Some(stamp) = stamp else { continue };
-        let came = Duration::new(stamp.tv_sec().unsigned_abs(), stamp.tv_nsec().unsigned_abs() as u32);
         let number = u64::from_le_bytes(datagram[..8].try_into().expect("eight bytes"));
-        arrivals.insert(number, u64::try_from(came.as_nanos()).expect("it is before 2554"));
+        arrivals.insert(number, nanos(stamp));
     }
     arrivals
 }

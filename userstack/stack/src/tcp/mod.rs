@@ -46,6 +46,7 @@ mod tuning;
 mod tuple;
 mod undo;
 mod user;
+mod volley;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

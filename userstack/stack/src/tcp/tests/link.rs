@@ -32,49 +32,51 @@ pub(super) struct Wire {
     pub cuts: bool,
     /// Segments that it cut.
     pub cut: usize,
+    /// Between whom it was opened last.
+    ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Wire {
     pub fn new(mtu: u16) -> Self {
-        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None, cuts: false, cut: 0 }
+        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None, cuts: false, cut: 0, ends: None }
     }
 }
 
 impl SegmentSink for Wire {
-    fn mtu(&mut self, _local: IpAddr, _remote: IpAddr, _path: &mut Path) -> Result<u16, Refused> {
+    fn open(&mut self, local: SocketAddr, remote: SocketAddr, path: &mut Path) -> Result<u16, Refused> {
+        self.ends = Some((local, remote));
+        path.interface = Some(INTERFACE);
         match self.refuse {
             Some(Refused::NoRoute) => Err(Refused::NoRoute),
             _ => Ok(self.mtu),
         }
     }
 
-    fn cuts(&mut self, _path: &Path) -> bool {
+    fn cuts(&mut self) -> bool {
         self.cuts
     }
 
-    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
+    fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         if let Some(refused) = self.refuse {
             return Err(refused);
         }
-        path.interface = Some(INTERFACE);
         let text = segment.payload.concat();
         let each = segment.segment_bytes.map_or(text.len(), |bytes| bytes.get().into());
         if self.sent.len() + text.len().div_ceil(each.max(1)).max(1) > self.room {
             return Err(Refused::Full);
         }
         if segment.segment_bytes.is_none() {
-            self.put(&segment, segment.header, &text);
+            self.put(segment.header, &text, segment.ecn);
             return Ok(());
         }
         for (index, part) in text.chunks(each).enumerate() {
             let mut header = segment.header.to_vec();
-            let seq =
-                u32::from_be_bytes(header[4..8].try_into().unwrap()).wrapping_add((index * each) as u32);
-            header[4..8].copy_from_slice(&seq.to_be_bytes());
+            let seq = u32::from_be_bytes(header[4..8].try_into().unwrap());
+            header[4..8].copy_from_slice(&seq.wrapping_add((index * each) as u32).to_be_bytes());
             let last = (index + 1) * each >= text.len();
             header[13] &= if last { 0xff } else { !(Flags::FIN.0 | Flags::PSH.0) };
             header[13] &= if index == 0 { 0xff } else { !Flags::CWR.0 };
-            self.put(&segment, &header, part);
+            self.put(&header, part, segment.ecn);
             self.cut += 1;
         }
         Ok(())
@@ -82,15 +84,15 @@ impl SegmentSink for Wire {
 }
 
 impl Wire {
-    fn put(&mut self, segment: &Outgoing<'_>, header: &[u8], text: &[u8]) {
-        let ip_header = if segment.local.is_ipv6() { 40 } else { 20 };
+    fn put(&mut self, header: &[u8], text: &[u8], ecn: u8) {
+        let (source, destination) = self.ends.expect("it was opened");
+        let ip_header = if source.is_ipv6() { 40 } else { 20 };
         let bytes = [header, text].concat();
         assert!(
             bytes.len() + ip_header <= usize::from(self.mtu),
             "{} bytes do not fit the path",
             bytes.len()
         );
-        let (source, destination, ecn) = (segment.local, segment.remote, segment.ecn);
         self.sent.push(Packet { source, destination, bytes, ecn });
     }
 }
