@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-pub(crate) use super::ordinary::Ordinary;
 use crate::{Full, InterfaceId};
 
 /// What IP knows of a segment that arrived. The TCP checksum has been verified.
