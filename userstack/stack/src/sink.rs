@@ -153,6 +153,17 @@ impl SegmentSink for Sink<'_> {
         Ok(mtu)
     }
 
+    /// A packet that waits for its neighbour lies in a frame, where nobody cuts it.
+    fn cuts(&mut self) -> bool {
+        if !self.lane.is_ok_and(|lane| self.egress.offloads(lane.interface).cuts_tcp) {
+            return false;
+        }
+        if matches!(self.lane, Ok(Lane { mac: NextHop::Unasked, .. })) && self.ask_for_neighbour().is_err() {
+            return false;
+        }
+        matches!(self.lane, Ok(Lane { mac: NextHop::Known, .. }))
+    }
+
     #[inline]
     fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         if matches!(self.lane, Ok(Lane { mac: NextHop::Unasked, .. })) {
@@ -167,8 +178,13 @@ impl SegmentSink for Sink<'_> {
         let tcp = self.headers.get_mut(lane.transport..end).ok_or(Refused::NoRoute)?;
         let mut sum = lane.pseudo_header;
         sum.add_length(0, tcp_bytes);
-        if text_bytes > ALWAYS_FINISHED_BYTES
-            && self.egress.offloads(lane.interface).finishes_tcp_above.is_some_and(|above| text_bytes > above)
+        if segment.segment_bytes.is_some()
+            || text_bytes > ALWAYS_FINISHED_BYTES
+                && self
+                    .egress
+                    .offloads(lane.interface)
+                    .finishes_tcp_above
+                    .is_some_and(|above| text_bytes > above)
         {
             tcp.copy_from_slice(segment.header);
             set_word(tcp, TCP_CHECKSUM_AT, sum.fold());
@@ -186,7 +202,11 @@ impl SegmentSink for Sink<'_> {
             let neighbour = lane.neighbour;
             return self.wait(neighbour, end, segment.payload);
         }
-        self.egress.emit(lane.interface, &self.headers[..end], segment.payload)?;
+        let headers = &self.headers[..end];
+        match segment.segment_bytes {
+            None => self.egress.emit(lane.interface, headers, segment.payload)?,
+            Some(bytes) => self.egress.emit_long(lane.interface, headers, segment.payload, bytes)?,
+        }
         self.sent += 1;
         Ok(())
     }

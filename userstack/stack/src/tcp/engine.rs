@@ -366,7 +366,8 @@ impl Tcp {
                 header.options.mss = mtu.ok().map(|mtu| segment_size(mtu, tuple.is_v6()));
             }
             let length = header.write(&mut bytes);
-            let segment = Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT };
+            let segment =
+                Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT, segment_bytes: None };
             if sink.send(&segment) == Err(Refused::Full) {
                 return;
             }
