@@ -366,7 +366,8 @@ impl Tcp {
                 header.options.mss = mtu.ok().map(|mtu| segment_size(mtu, tuple.is_v6()));
             }
             let length = header.write(&mut bytes);
-            let segment = Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT };
+            let segment =
+                Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT, segment_bytes: None };
             if sink.send(&segment) == Err(Refused::Full) {
                 return;
             }
@@ -401,7 +402,7 @@ impl Books {
         if effects.0 & Effects::EVENTS.0 & !connection.told.0 != 0 {
             tell(connection, key, effects, &mut self.events);
         }
-        if connection.deadlines.next() < connection.deadlines.armed_at {
+        if connection.deadlines.are_before_armed() {
             arm(connection, key, &mut self.wheel);
         }
         effects

@@ -63,6 +63,15 @@ impl Pacer {
         self.nanos_a_byte != 0 && self.next_at >= self.burst_end
     }
 
+    /// Bytes that the present burst has left.
+    pub(crate) fn room(&self) -> u32 {
+        if self.nanos_a_byte == 0 {
+            return u32::MAX;
+        }
+        let left = self.burst_end.since(self.next_at).as_nanos() << SHIFT;
+        u32::try_from(left / u128::from(self.nanos_a_byte)).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn next_at(&self) -> Instant {
         self.next_at
     }
