@@ -2,11 +2,15 @@
 
 mod datagrams;
 mod flows;
+mod idle;
 mod streams;
+mod timers;
 
 pub use datagrams::{PAYLOAD_BYTES, RewriteTo, SESSIONS, forwarded};
 pub use flows::drawn_evenly;
+pub use idle::{held_at_rest, held_when_idle, one_request_each};
 pub use streams::{acknowledged, received, sent};
+pub use timers::{Deed, timed};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

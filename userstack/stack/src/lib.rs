@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod blocks;
 pub mod chain;
 mod checksum;
 pub mod config;

@@ -268,7 +268,7 @@ impl Connection {
     /// How fast the window is used until the next acknowledgement. Within a rack it is not worth a timer, where the
     /// window alone decides.
     fn set_pace(&mut self, flight: u32) {
-        if !self.recovery.pacer.wanted {
+        if !self.recovery.pacer.is_wanted() {
             return;
         }
         let Recovery { control, window, rtt, pacer, .. } = &mut self.recovery;

@@ -7,9 +7,13 @@ use super::sequence::Seq;
 /// this in one window mean a peer that lies, or a loss that retransmission repairs anyway.
 pub(crate) const MAX_RANGES: usize = 32;
 
-/// Disjoint ranges that do not touch, lowest first. Empty, it holds no memory.
+/// What is here. Empty, it holds no memory: most connections never have a hole.
 #[derive(Debug, Default)]
-pub(crate) struct Assembler {
+pub(crate) struct Assembler(Option<Box<Ranges>>);
+
+/// Disjoint ranges that do not touch, lowest first.
+#[derive(Debug, Default)]
+struct Ranges {
     ranges: Vec<Range>,
     /// Counts additions, so that the newest range is known.
     clock: u32,
@@ -29,11 +33,49 @@ pub(crate) struct Full;
 
 impl Assembler {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.0.is_none()
     }
 
     /// Adds `start..end`, which is beyond RCV.NXT.
     pub(crate) fn add(&mut self, start: Seq, end: Seq) -> Result<(), Full> {
+        self.0.get_or_insert_default().add(start, end)
+    }
+
+    /// The first part of `start..end` that is here already (RFC 2883, section 4).
+    pub(crate) fn overlap(&self, start: Seq, end: Seq) -> Option<(Seq, Seq)> {
+        self.0.as_ref()?.overlap(start, end)
+    }
+
+    /// Takes what continues at `next`, and gives where the next hole begins.
+    pub(crate) fn advance(&mut self, next: Seq) -> Seq {
+        let Some(ranges) = &mut self.0 else { return next };
+        let end = ranges.advance(next);
+        if ranges.ranges.is_empty() {
+            self.0 = None;
+        }
+        end
+    }
+
+    /// The blocks of a SACK option, the newest first (RFC 2018, section 4), at most `most`; `first` is one that goes
+    /// before them.
+    pub(crate) fn blocks(&self, first: Option<(Seq, Seq)>, most: usize) -> SackBlocks {
+        let mut blocks = SackBlocks::default();
+        if let Some((left, right)) = first.filter(|_| most > 0) {
+            blocks.push(left, right);
+        }
+        if let Some(ranges) = &self.0 {
+            ranges.add_blocks(&mut blocks, most);
+        }
+        blocks
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Ranges {
+    fn add(&mut self, start: Seq, end: Seq) -> Result<(), Full> {
         let first = self.ranges.partition_point(|range| range.end.before(start));
         let last = self.ranges.partition_point(|range| range.start.at_or_before(end));
         self.clock = self.clock.wrapping_add(1);
@@ -55,31 +97,20 @@ impl Assembler {
         Ok(())
     }
 
-    /// The first part of `start..end` that is here already (RFC 2883, section 4).
-    pub(crate) fn overlap(&self, start: Seq, end: Seq) -> Option<(Seq, Seq)> {
+    fn overlap(&self, start: Seq, end: Seq) -> Option<(Seq, Seq)> {
         let first = self.ranges.partition_point(|range| range.end.at_or_before(start));
         let range = self.ranges.get(first).filter(|range| range.start.before(end))?;
         Some((range.start.max(start), range.end.min(end)))
     }
 
-    /// Takes what continues at `next`, and gives where the next hole begins.
-    pub(crate) fn advance(&mut self, next: Seq) -> Seq {
+    fn advance(&mut self, next: Seq) -> Seq {
         let reached = self.ranges.partition_point(|range| range.start.at_or_before(next));
         let end = self.ranges[..reached].last().map_or(next, |range| range.end.max(next));
         self.ranges.drain(..reached);
-        if self.ranges.is_empty() {
-            self.ranges = Vec::new();
-        }
         end
     }
 
-    /// The blocks of a SACK option, the newest first (RFC 2018, section 4), at most `most`; `first` is one that goes
-    /// before them.
-    pub(crate) fn blocks(&self, first: Option<(Seq, Seq)>, most: usize) -> SackBlocks {
-        let mut blocks = SackBlocks::default();
-        if let Some((left, right)) = first.filter(|_| most > 0) {
-            blocks.push(left, right);
-        }
+    fn add_blocks(&self, blocks: &mut SackBlocks, most: usize) {
         let most = most.saturating_sub(blocks.as_slice().len());
         let mut below = None;
         for _ in 0..most.min(self.ranges.len()) {
@@ -89,11 +120,6 @@ impl Assembler {
             blocks.push(range.start, range.end);
             below = Some(age(range));
         }
-        blocks
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.ranges = Vec::new();
     }
 }
 
@@ -102,6 +128,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    fn ranges(assembler: &Assembler) -> &[Range] {
+        assembler.0.as_ref().map_or(&[], |present| &present.ranges)
+    }
 
     #[test]
     fn the_newest_range_is_the_first_block() {
@@ -138,8 +168,8 @@ mod tests {
                 if assembler.add(Seq(base) + start, Seq(base) + (start + len)).is_ok() {
                     model.extend(start..start + len);
                 }
-                prop_assert!(assembler.ranges.len() <= MAX_RANGES);
-                prop_assert!(assembler.ranges.windows(2).all(|pair| pair[0].end.before(pair[1].start)));
+                prop_assert!(ranges(&assembler).len() <= MAX_RANGES);
+                prop_assert!(ranges(&assembler).windows(2).all(|pair| pair[0].end.before(pair[1].start)));
             }
             for start in (0..440).step_by(7) {
                 let here: Vec<u32> = (start..start + 30).filter(|byte| model.contains(byte)).collect();
@@ -156,7 +186,7 @@ mod tests {
                 expected += 1;
             }
             prop_assert_eq!(assembler.advance(Seq(base) + next), Seq(base) + expected);
-            let left: u32 = assembler.ranges.iter().map(|range| range.end.since(range.start)).sum();
+            let left: u32 = ranges(&assembler).iter().map(|range| range.end.since(range.start)).sum();
             prop_assert_eq!(left as usize, model.iter().filter(|byte| **byte > expected).count());
         }
     }

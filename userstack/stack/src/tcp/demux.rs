@@ -88,7 +88,7 @@ impl Tcp {
     pub(super) fn find(&self, tuple: &Tuple) -> Option<Target> {
         self.flows.find(self.secrets.flow_hash(tuple), |target| match target {
             Target::Connection(slot) => self.connections.at(slot).is_some_and(|other| other.tuple == *tuple),
-            Target::TimeWait(slot) => self.time_waits.at(slot).is_some_and(|other| other.tuple == *tuple),
+            Target::TimeWait(slot) => self.time_waits.at(slot).is_some_and(|other| other.is_of(tuple)),
         })
     }
 
@@ -118,16 +118,16 @@ impl Tcp {
         let Some(entry) = self.time_waits.at(slot).copied() else { return Err(Discard::TcpNoFlow) };
         match entry.judge(segment) {
             Answer::Reuse(sequence) => {
-                if self.listeners.find(entry.tuple.local(), arrival.interface).is_none() {
+                if self.listeners.find(entry.tuple().local(), arrival.interface).is_none() {
                     self.challenge_from_time_wait(slot, &entry, now);
                     return Err(Discard::TcpSynChallenged);
                 }
                 self.forget_time_wait(slot);
-                self.on_listener_segment(&entry.tuple, arrival, segment, Some(sequence), now)
+                self.on_listener_segment(&entry.tuple(), arrival, segment, Some(sequence), now)
             }
             Answer::AcknowledgeFin => {
                 self.time_waits.restart(slot, now);
-                self.acknowledge_from_time_wait(&entry, now);
+                self.acknowledge_again(&entry, now);
                 Ok(())
             }
             Answer::Acknowledge(reason) => {
@@ -141,25 +141,37 @@ impl Tcp {
     /// An answer to what may be forged, as often as a connection would give it.
     fn challenge_from_time_wait(&mut self, slot: u32, entry: &TimeWait, now: Instant) {
         if self.time_waits.may_challenge(slot, now) {
-            self.acknowledge_from_time_wait(entry, now);
+            self.acknowledge_again(entry, now);
         } else {
             self.defences.count(Defence::ChallengeWithheld);
         }
     }
 
-    pub(super) fn acknowledge_from_time_wait(&mut self, entry: &TimeWait, now: Instant) {
-        let clock = entry.clock();
+    /// An entry does not keep where its clock starts: that follows from the tuple.
+    fn acknowledge_again(&mut self, entry: &TimeWait, now: Instant) {
+        let tuple = entry.tuple();
+        self.acknowledge_from_time_wait(&tuple, entry, self.secrets.timestamp_offset(&tuple), now);
+    }
+
+    pub(super) fn acknowledge_from_time_wait(
+        &mut self,
+        tuple: &Tuple,
+        entry: &TimeWait,
+        timestamp_offset: u32,
+        now: Instant,
+    ) {
+        let clock = entry.clock(timestamp_offset);
         let timestamps = clock.enabled.then(|| Timestamps { value: clock.value(now), echo: clock.recent });
         let header = Header {
-            source_port: entry.tuple.local_port(),
-            destination_port: entry.tuple.remote_port(),
+            source_port: tuple.local_port(),
+            destination_port: tuple.remote_port(),
             seq: entry.next,
             ack: entry.receive_next,
             flags: Flags::ACK,
             window: entry.window,
             options: Options { timestamps, ..Options::default() },
         };
-        self.reply(Reply { tuple: entry.tuple, header });
+        self.reply(Reply { tuple: *tuple, header });
     }
 
     /// RFC 9293, section 3.10.7.2 (LISTEN): `least` is where our sequence must not start before.

@@ -32,26 +32,37 @@ pub(crate) struct Notification {
     reduced: bool,
     /// The acknowledgement at hand echoes a mark: it widens no window (section 6.1.2).
     pub echoed: bool,
+    /// The window has come down, and [`point`](Self::point) says when.
+    lowered: bool,
     /// SND.NXT when the window came down last: echoes up to there are of the same congestion.
-    point: Option<Seq>,
+    point: Seq,
 }
 
 impl Notification {
     pub(crate) fn new(wish: Ecn) -> Self {
-        Self { wish, sends: false, receives: false, echo: false, reduced: false, echoed: false, point: None }
+        Self {
+            wish,
+            sends: false,
+            receives: false,
+            echo: false,
+            reduced: false,
+            echoed: false,
+            lowered: false,
+            point: Seq(0),
+        }
     }
 
     /// The window came down, for whatever reason: text sent before `next` was sent into the same congestion
     /// (section 6.1.2).
     pub(crate) fn on_reduced(&mut self, next: Seq) {
         if self.sends {
-            (self.reduced, self.point) = (true, Some(next));
+            (self.reduced, self.lowered, self.point) = (true, true, next);
         }
     }
 
     /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for.
     pub(crate) fn has_answered(&self, ack: Seq) -> bool {
-        self.point.is_some_and(|point| ack.at_or_before(point))
+        self.lowered && ack.at_or_before(self.point)
     }
 
     /// The bits of new text, and whether it carries CWR. What is sent again, probes and what has no text carry none

@@ -64,7 +64,8 @@ pub(crate) struct Tcp {
     pub(super) time_waits: TimeWaits,
     pub(super) listeners: Listeners,
     pub(super) pool: Pool,
-    wheel: Wheel<FlowKey>,
+    /// Each connection's one timer, by the connection's slot: none outlives its connection.
+    wheel: Wheel<u32>,
     /// Connections that may have something to send, each once.
     ready: VecDeque<FlowKey>,
     /// Those of them that this call has served and that have more; empty between calls.
@@ -116,11 +117,11 @@ impl Tcp {
     pub(crate) fn handle_timers(&mut self, budget: usize, now: Instant) -> bool {
         self.now = now;
         let mut work = budget;
-        while let Some(key) = self.wheel.poll(now, &mut work) {
-            let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
+        while let Some(slot) = self.wheel.poll(now, &mut work) {
+            let Some(connection) = self.connections.at_mut(slot) else { continue };
             (connection.deadlines.armed, connection.deadlines.armed_at) = (None, NEVER);
             connection.on_deadline(&mut self.pool, now);
-            self.settle(key.slot, now);
+            self.settle(slot, now);
         }
         while work > 0
             && let Some(slot) = self.time_waits.expired(now)
@@ -219,7 +220,7 @@ impl Tcp {
             self.ready.push_back(key);
         }
         tell(connection, key, effects, &mut self.events);
-        arm(connection, key, &mut self.wheel);
+        arm(connection, slot, &mut self.wheel);
         if effects.has(Effects::RARE) {
             self.apply(key, effects, now);
         }
@@ -237,17 +238,18 @@ impl Tcp {
         if effects.has(Effects::ACCEPTABLE) {
             self.queue_for_accept(key, now);
         }
-        if effects.has(Effects::TIME_WAIT) {
+        let mut rests = effects.has(Effects::TIME_WAIT);
+        if rests {
             self.enter_time_wait(key, now);
         }
         if effects.has(Effects::RESET_PEER) {
             self.reset_peer(key);
         }
-        if effects.has(Effects::DEAD) {
-            self.rest_after_cookie(key, now);
+        if effects.has(Effects::DEAD) && !rests {
+            rests = self.rest_after_cookie(key, now);
         }
         if effects.has(Effects::DEAD) || effects.has(Effects::TIME_WAIT) {
-            self.bury(key);
+            self.bury(key, rests);
         }
     }
 
@@ -286,43 +288,44 @@ impl Tcp {
     /// The four numbers pass to a TIME-WAIT entry; the connection ends well.
     fn enter_time_wait(&mut self, key: FlowKey, now: Instant) {
         let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
-        let entry = TimeWait::new(connection, now);
+        let (tuple, offset, entry) =
+            (connection.tuple, connection.timestamps.offset, TimeWait::new(connection, now));
         connection.finish(None, &mut self.pool);
         let effects = connection.effects.take();
         tell(connection, key, effects, &mut self.events);
-        self.acknowledge_from_time_wait(&entry, now);
-        self.lay_to_rest(key.slot, entry);
+        self.acknowledge_from_time_wait(&tuple, &entry, offset, now);
+        self.lay_to_rest(key.slot, &tuple, entry);
     }
 
     /// What ends without TIME-WAIT leaves its numbers free, and a late copy of the segment that proved a cookie would open
-    /// the connection once more, with the same text: such a connection rests however it ended.
-    fn rest_after_cookie(&mut self, key: FlowKey, now: Instant) {
+    /// the connection once more, with the same text: such a connection rests however it ended. True when it does.
+    fn rest_after_cookie(&mut self, key: FlowKey, now: Instant) -> bool {
         let connection = self.connections.get(key.slot, key.life).filter(|ended| ended.user.by_cookie);
-        if let Some(connection) = connection {
-            self.lay_to_rest(key.slot, TimeWait::new(connection, now));
-        }
+        let Some(connection) = connection else { return false };
+        let (tuple, entry) = (connection.tuple, TimeWait::new(connection, now));
+        self.lay_to_rest(key.slot, &tuple, entry);
+        true
     }
 
-    fn lay_to_rest(&mut self, connection: u32, entry: TimeWait) {
-        let hash = self.secrets.flow_hash(&entry.tuple);
-        self.flows.remove(hash, Target::Connection(connection));
+    fn lay_to_rest(&mut self, connection: u32, tuple: &Tuple, entry: TimeWait) {
         if self.time_waits.len() >= self.config.max_flows
             && let Some(oldest) = self.time_waits.oldest()
         {
             self.forget_time_wait(oldest);
         }
         let slot = self.time_waits.insert(entry);
-        self.flows.insert(hash, Target::TimeWait(slot));
+        let hash = self.secrets.flow_hash(tuple);
+        self.flows.replace(hash, Target::Connection(connection), Target::TimeWait(slot));
     }
 
     pub(super) fn forget_time_wait(&mut self, slot: u32) {
         if let Some(entry) = self.time_waits.remove(slot) {
-            self.flows.remove(self.secrets.flow_hash(&entry.tuple), Target::TimeWait(slot));
+            self.flows.remove(self.secrets.flow_hash(&entry.tuple()), Target::TimeWait(slot));
         }
     }
 
-    /// Off the wire: out of the table, and gone when nobody holds the key.
-    fn bury(&mut self, key: FlowKey) {
+    /// Off the wire: out of the table, where its numbers do not rest there, and gone when nobody holds the key.
+    fn bury(&mut self, key: FlowKey, rests: bool) {
         let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
         let (tuple, listener) = (connection.tuple, connection.user.listener);
         let armed = connection.deadlines.armed.take();
@@ -331,7 +334,9 @@ impl Tcp {
         if let Some(timer) = armed {
             self.wheel.cancel(timer);
         }
-        self.flows.remove(self.secrets.flow_hash(&tuple), Target::Connection(key.slot));
+        if !rests {
+            self.flows.remove(self.secrets.flow_hash(&tuple), Target::Connection(key.slot));
+        }
         if let Some(listener) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
             let before = listener.waiting.len();
             listener.waiting.retain(|waiting| *waiting != key);
@@ -415,7 +420,7 @@ fn tell(connection: &mut Connection, key: FlowKey, effects: Effects, events: &mu
 }
 
 /// The wheel entry stands at the earliest deadline or before it.
-fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
+fn arm(connection: &mut Connection, slot: u32, wheel: &mut Wheel<u32>) {
     let next = connection.deadlines.next();
     if next >= connection.deadlines.armed_at {
         return;
@@ -423,7 +428,7 @@ fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
     if let Some(timer) = connection.deadlines.armed.take() {
         wheel.cancel(timer);
     }
-    connection.deadlines.armed = Some(wheel.insert(next, key));
+    connection.deadlines.armed = Some(wheel.insert(next, slot));
     connection.deadlines.armed_at = next;
 }
 

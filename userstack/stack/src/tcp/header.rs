@@ -66,6 +66,10 @@ pub(crate) struct SackBlocks {
 }
 
 impl SackBlocks {
+    pub(crate) const fn new() -> Self {
+        Self { len: 0, blocks: [(Seq(0), Seq(0)); MAX_SACK_BLOCKS] }
+    }
+
     /// Adds a block; beyond the fourth there is no room.
     pub(crate) fn push(&mut self, left: Seq, right: Seq) {
         if let Some(block) = self.blocks.get_mut(usize::from(self.len)) {
