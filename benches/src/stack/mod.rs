@@ -1,11 +1,13 @@
 //! One stack by itself: packets of templates in, packets to a tape out. No task, no worker, no queue pair.
 
+mod bursts;
 mod datagrams;
 mod flows;
 mod idle;
 mod streams;
 mod timers;
 
+pub use bursts::received_in_bursts;
 pub use datagrams::{PAYLOAD_BYTES, RewriteTo, SESSIONS, forwarded};
 pub use flows::drawn_evenly;
 pub use idle::{held_at_rest, held_when_idle, one_request_each};

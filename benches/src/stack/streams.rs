@@ -112,7 +112,7 @@ pub(super) fn hand_over(stack: &mut Stack, packet: &mut Contiguous, now: Instant
     debug_assert_eq!(verdict, Verdict::Consumed, "the template's packets are in order");
 }
 
-fn one(family: Family) -> (Stack, Opened, Tape, Instant) {
+pub(super) fn one(family: Family) -> (Stack, Opened, Tape, Instant) {
     let (mut stack, now) = scene(family, 1);
     let listener = listen(&mut stack, family);
     let mut tape = Tape::new();

@@ -61,7 +61,8 @@ fn inserted(armed: usize, timers: u64) -> Sums {
     let mut meter = Meter::default();
     meter.start();
     for batch in 0..timers / BATCH as u64 {
-        let dues: Vec<_> = (0..BATCH).map(|n| scene.due(n * STRIDE + batch as usize, BATCH * STRIDE)).collect();
+        let dues: Vec<_> =
+            (0..BATCH).map(|n| scene.due(n * STRIDE + batch as usize, BATCH * STRIDE)).collect();
         let mut fresh = Vec::with_capacity(BATCH);
         let wheel = &mut scene.wheel;
         meter.run(&mut || fresh.extend(dues.iter().map(|due| wheel.insert(*due, 0))));

@@ -11,7 +11,7 @@ enum May {
 
 fn arrows(name: &str) -> Option<May> {
     Some(May::Name(match name {
-        "bpf" | "xsk" | "dpdk-sys" | "memif" | "stack" | "model" => &[],
+        "bpf" | "heap" | "xsk" | "dpdk-sys" | "memif" | "stack" | "model" => &[],
         "dpdk" => &["dpdk-sys"],
         "socket" => &["stack"],
         "sim" => &["stack", "socket", "nic"],
@@ -19,7 +19,7 @@ fn arrows(name: &str) -> Option<May> {
         "worker" => &["nic", "stack", "socket"],
         "proxy" => &["socket", "model"],
         "host" | "xds" => &["model"],
-        "daemon" => &["nic", "worker", "proxy", "host", "socket", "xds", "model"],
+        "daemon" => &["heap", "nic", "worker", "proxy", "host", "socket", "xds", "model"],
         "server" => &["model", "xds"],
         "cli" => &["model", "xds", "host"],
         "tests" | "benches" => return Some(May::NameAll),

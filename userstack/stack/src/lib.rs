@@ -8,6 +8,7 @@
 
 mod arp;
 mod blocks;
+mod burst;
 pub mod chain;
 mod checksum;
 pub mod config;
@@ -32,11 +33,13 @@ mod link;
 mod locals;
 mod ndp;
 mod neighbour;
+mod ordinary;
 mod outbox;
 mod output;
 mod pmtu;
 mod reassembly;
 mod route;
+pub mod run;
 mod send_datagram;
 mod share;
 pub mod stack;
@@ -57,6 +60,7 @@ pub use forward::{
     Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionCounts, SessionInfo, Traffic,
 };
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
+pub use run::{Pieces, Run};
 pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};
 pub use tcp::{

@@ -355,6 +355,26 @@ mod tests {
         assert_eq!(wheel.entries.len(), 1);
     }
 
+    /// Steps of work that all timers of a wheel of `armed` take, an hour of them, a timer.
+    fn work_to_expire(armed: u64) -> f64 {
+        let mut wheel = Wheel::new(Instant::ZERO);
+        for number in 0..armed {
+            wheel.insert(at(3_600_000_000_000 / armed * (number * 48_271 % armed)), 0);
+        }
+        let mut work = usize::MAX;
+        for millis in (0..=3_600_000).step_by(100) {
+            while wheel.poll(at(millis * 1_000_000), &mut work).is_some() {}
+        }
+        assert!(wheel.is_empty());
+        (usize::MAX - work) as f64 / armed as f64
+    }
+
+    #[test]
+    fn a_timer_of_a_million_takes_no_more_steps_than_one_of_a_thousand() {
+        let (few, many) = (work_to_expire(1_000), work_to_expire(1_000_000));
+        assert!(many <= few * 1.1 && many < LEVELS as f64, "{many} steps, {few} of a thousand");
+    }
+
     /// What a connection's timer costs beside the connection: `docs/benchmarks.md`, `connections_1000000`.
     #[test]
     fn an_entry_with_a_number_for_its_key_is_24_bytes_and_an_id_that_may_be_missing_8() {

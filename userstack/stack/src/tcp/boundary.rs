@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use super::ordinary::Ordinary;
+pub(crate) use super::tuple::Tuple;
 use crate::{Full, InterfaceId};
 
 /// What IP knows of a segment that arrived. The TCP checksum has been verified.

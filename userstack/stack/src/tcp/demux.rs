@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::boundary::{Arrival, IcmpError};
+use super::boundary::{Arrival, IcmpError, Path};
 use super::connection::{Connection, Effects, Probe, State, TimestampClock};
 use super::ecn;
 use super::engine::{Reply, Tcp};
@@ -150,28 +150,8 @@ impl Tcp {
     /// An entry does not keep where its clock starts: that follows from the tuple.
     fn acknowledge_again(&mut self, entry: &TimeWait, now: Instant) {
         let tuple = entry.tuple();
-        self.acknowledge_from_time_wait(&tuple, entry, self.secrets.timestamp_offset(&tuple), now);
-    }
-
-    pub(super) fn acknowledge_from_time_wait(
-        &mut self,
-        tuple: &Tuple,
-        entry: &TimeWait,
-        timestamp_offset: u32,
-        now: Instant,
-    ) {
-        let clock = entry.clock(timestamp_offset);
-        let timestamps = clock.enabled.then(|| Timestamps { value: clock.value(now), echo: clock.recent });
-        let header = Header {
-            source_port: tuple.local_port(),
-            destination_port: tuple.remote_port(),
-            seq: entry.next,
-            ack: entry.receive_next,
-            flags: Flags::ACK,
-            window: entry.window,
-            options: Options { timestamps, ..Options::default() },
-        };
-        self.reply(Reply { tuple: *tuple, header });
+        let header = entry.acknowledgement(&tuple, self.secrets.timestamp_offset(&tuple), now);
+        self.reply(Reply { tuple, header, path: Path::default() });
     }
 
     /// RFC 9293, section 3.10.7.2 (LISTEN): `least` is where our sequence must not start before.
@@ -218,7 +198,8 @@ impl Tcp {
             return Err(Discard::TcpSynCookie);
         }
         let answered = self.cookie_that_answered(tuple, key, segment, now).filter(|_| least.is_none());
-        let initial = answered.unwrap_or_else(|| self.secrets.initial_sequence(tuple, now));
+        let (initial, timestamp_offset) = self.secrets.starts(tuple, now);
+        let initial = answered.unwrap_or(initial);
         let initial = least.map_or(initial, |least| least.max(initial));
         let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         listener.half_open += 1;
@@ -227,7 +208,7 @@ impl Tcp {
         let mut connection = Connection::new(*tuple, initial, state, &listener.options, now);
         connection.user.listener = Some(key);
         connection.user.by_cookie = answered.is_some();
-        connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
+        connection.timestamps.offset = timestamp_offset;
         connection.take_syn(segment, now);
         connection.send.probe = Probe::Handshake;
         connection.deadlines.user_at = deadline;
@@ -286,7 +267,7 @@ impl Tcp {
                 ..Options::default()
             },
         };
-        self.reply(Reply { tuple: *tuple, header });
+        self.reply(Reply { tuple: *tuple, header, path: Path::default() });
     }
 
     /// A connection as a SYN to this listener would make it, in no book yet.
@@ -378,7 +359,7 @@ impl Tcp {
         };
         let (source_port, destination_port) = (tuple.local_port(), tuple.remote_port());
         let header = Header { source_port, destination_port, seq, ack, flags, ..Header::default() };
-        self.reply(Reply { tuple: *tuple, header });
+        self.reply(Reply { tuple: *tuple, header, path: Path::default() });
     }
 
     /// The reset of an abort.
@@ -392,7 +373,7 @@ impl Tcp {
             flags: Flags::RST.with(Flags::ACK),
             ..Header::default()
         };
-        let tuple = connection.tuple;
-        self.reply(Reply { tuple, header });
+        let (tuple, path) = (connection.tuple, connection.path);
+        self.reply(Reply { tuple, header, path });
     }
 }

@@ -16,6 +16,9 @@ pub(crate) const MAX_SACK_BLOCKS: usize = 4;
 /// A shift above 14 is taken as 14 (RFC 7323, section 2.3).
 pub(crate) const MAX_WINDOW_SCALE: u8 = 14;
 
+/// How the timestamps option begins where it is the only one (RFC 7323, appendix A).
+pub(crate) const TIMESTAMPS_PATTERN: [u8; 4] = [NOP, NOP, TIMESTAMPS, 10];
+
 const END: u8 = 0;
 const NOP: u8 = 1;
 const MSS: u8 = 2;
@@ -66,10 +69,6 @@ pub(crate) struct SackBlocks {
 }
 
 impl SackBlocks {
-    pub(crate) const fn new() -> Self {
-        Self { len: 0, blocks: [(Seq(0), Seq(0)); MAX_SACK_BLOCKS] }
-    }
-
     /// Adds a block; beyond the fourth there is no room.
     pub(crate) fn push(&mut self, left: Seq, right: Seq) {
         if let Some(block) = self.blocks.get_mut(usize::from(self.len)) {
@@ -218,7 +217,7 @@ impl Options {
             cursor.put(&[NOP, NOP, SACK_PERMITTED, 2]);
         }
         if let Some(Timestamps { value, echo }) = self.timestamps {
-            cursor.put(&[NOP, NOP, TIMESTAMPS, 10]);
+            cursor.put(&TIMESTAMPS_PATTERN);
             cursor.put(&value.to_be_bytes());
             cursor.put(&echo.to_be_bytes());
         }

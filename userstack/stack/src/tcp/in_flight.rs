@@ -9,7 +9,7 @@ use super::congestion::rate::Stamp;
 use super::header::SackBlocks;
 use super::memory::Pool;
 use super::rack::Rack;
-use super::scoreboard::{Delivered, Scoreboard};
+use super::scoreboard::{Delivered, Plain, Scoreboard};
 use super::sent::AckClock;
 use super::sequence::Seq;
 use crate::Instant;
@@ -49,6 +49,17 @@ impl InFlight {
                 self.release(pool);
             }
         }
+    }
+
+    /// The same, while all [is plain](Scoreboard::is_plain). `None`: of no segment the end.
+    #[inline]
+    pub(crate) fn acknowledge_plain(&mut self, ack: Seq, pool: &mut Pool) -> Option<Plain> {
+        let board = self.0.as_mut()?;
+        let delivered = board.acknowledge_plain(ack);
+        if board.is_empty() {
+            self.release(pool);
+        }
+        delivered
     }
 
     /// The connection has nothing in flight any more.

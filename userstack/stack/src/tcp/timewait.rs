@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::connection::{Connection, TimestampClock};
-use super::header::Flags;
+use super::header::{Flags, Header, Options, Timestamps};
 use super::segment::Segment;
 use super::sequence::Seq;
 use super::tuple::{PackedTuple, Tuple};
@@ -124,13 +124,19 @@ impl TimeWait {
         Answer::Drop(Discard::TcpDuplicate)
     }
 
-    /// The clock that its acknowledgements show; it starts at the connection's `offset`.
-    pub(crate) fn clock(&self, offset: u32) -> TimestampClock {
-        TimestampClock {
-            enabled: self.timestamps_enabled,
-            offset,
-            recent: self.recent,
-            ..TimestampClock::default()
+    /// Its answer, in all that it says: the connection's last acknowledgement. The timestamps' clock starts at `offset`.
+    pub(crate) fn acknowledgement(&self, tuple: &Tuple, offset: u32, now: Instant) -> Header {
+        let clock = TimestampClock { offset, ..TimestampClock::default() };
+        let timestamps = Timestamps { value: clock.value(now), echo: self.recent };
+        let timestamps = self.timestamps_enabled.then_some(timestamps);
+        Header {
+            source_port: tuple.local_port(),
+            destination_port: tuple.remote_port(),
+            seq: self.next,
+            ack: self.receive_next,
+            flags: Flags::ACK,
+            window: self.window,
+            options: Options { timestamps, ..Options::default() },
         }
     }
 

@@ -6,6 +6,7 @@ use std::task::Poll;
 use super::connection::{Connection, Effects, Probe, State};
 use super::engine::Tcp;
 use super::flows::Target;
+use super::memory::copy_text;
 use super::sequence::Seq;
 use super::slab::Slab;
 use super::tuple::Tuple;
@@ -64,11 +65,11 @@ impl Tcp {
         }
         let (tuple, least) =
             self.choose_port(remote, local, steers_home, now).ok_or(ConnectError::PortsExhausted)?;
-        let initial = self.secrets.initial_sequence(&tuple, now);
+        let (initial, timestamp_offset) = self.secrets.starts(&tuple, now);
         let initial = least.map_or(initial, |least| least.max(initial));
         let deadline = now + options.connect_timeout;
         let mut connection = Connection::new(tuple, initial, State::SynSent, &options, now);
-        connection.timestamps.offset = self.secrets.timestamp_offset(&tuple);
+        connection.timestamps.offset = timestamp_offset;
         connection.send.probe = Probe::Handshake;
         connection.deadlines.user_at = deadline;
         connection.effects.add(Effects::TRANSMIT);
@@ -130,7 +131,7 @@ impl Tcp {
     ) -> Poll<Result<usize, TcpError>> {
         let (limit, mut at) = (into.len(), 0);
         let copy = |bytes: &[u8]| {
-            into[at..at + bytes.len()].copy_from_slice(bytes);
+            copy_text(&mut into[at..at + bytes.len()], bytes);
             at += bytes.len();
         };
         self.read_with(flow, limit, copy, now)

@@ -142,15 +142,3 @@ fn sending() {
     }
     assert_eq!(void.ack, 1);
 }
-
-/// What an idle established connection holds beside its place in the tables: with these at most 600 bytes, which
-/// `connections_1000000` of `docs/benchmarks.md` counts.
-#[test]
-fn an_idle_connection_is_552_bytes_and_holds_no_buffer() {
-    let Scene { host, .. } = scene();
-    assert_eq!(host.tcp.lent_bytes(), 0);
-    let bytes = size_of::<crate::tcp::connection::Connection>();
-    assert!(bytes <= 552, "{bytes} bytes");
-    let resting = size_of::<crate::tcp::timewait::TimeWait>();
-    assert!(resting <= 64, "{resting} bytes");
-}

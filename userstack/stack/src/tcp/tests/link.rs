@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::run::{Pieces, Run};
 use crate::tcp::boundary::{Arrival, Outgoing, Path, Refused, SegmentSink};
 use crate::tcp::engine::{Tcp, TcpConfig};
-use crate::{Chain, Discard, Instant, InterfaceId};
+use crate::wire::protocol;
+use crate::{Chain, Discard, Instant, InterfaceId, ipv4, ipv6};
 
 pub(super) const INTERFACE: InterfaceId = InterfaceId(1);
 
@@ -116,6 +118,8 @@ pub(super) struct Host {
     pub wire: Wire,
     pub address: IpAddr,
     pub discards: Vec<Discard>,
+    /// Segments that were taken as one with others.
+    pub merged: usize,
 }
 
 impl Host {
@@ -124,7 +128,13 @@ impl Host {
         let mut secret = [0; 32];
         secret[0] = address.is_ipv6().into();
         let config = TcpConfig { secret, ports: (40_000, 40_099), max_flows: 4096, memory_budget_bytes };
-        Self { tcp: Tcp::new(config, Instant::ZERO), wire: Wire::new(mtu), address, discards: Vec::new() }
+        Self {
+            tcp: Tcp::new(config, Instant::ZERO),
+            wire: Wire::new(mtu),
+            address,
+            discards: Vec::new(),
+            merged: 0,
+        }
     }
 
     pub fn receive(&mut self, packet: &Packet, chunk: usize, now: Instant) {
@@ -132,6 +142,27 @@ impl Host {
         let arrival = Arrival { interface: INTERFACE, local, remote, ecn: packet.ecn };
         if let Err(reason) = self.tcp.handle_segment(arrival, &Chunks::cut(&packet.bytes, chunk), 0, now) {
             self.discards.push(reason);
+        }
+    }
+
+    /// A burst, as a queue pair hands it over.
+    pub fn receive_together(&mut self, packets: &[Packet], now: Instant) {
+        let frames = Frames(packets.iter().map(framed).collect());
+        let mut rest = packets;
+        while let Some(packet) = rest.first() {
+            let burst = Rest(&frames, packets.len() - rest.len());
+            let run = Run::at_front_of(&burst);
+            let (together, left) = rest.split_at(run.map_or(1, |run| run.packets()));
+            let (local, remote) = (packet.destination.ip(), packet.source.ip());
+            let arrival = Arrival { interface: INTERFACE, local, remote, ecn: packet.ecn };
+            let taken =
+                run.is_some_and(|run| self.tcp.handle_run(arrival, (&run, &burst), &mut || true, now));
+            if taken {
+                self.merged += together.len();
+            } else {
+                together.iter().for_each(|packet| self.receive(packet, usize::MAX, now));
+            }
+            rest = left;
         }
     }
 
@@ -147,4 +178,54 @@ impl Host {
         }
         panic!("an engine that never has sent all");
     }
+}
+
+/// Packets from Ethernet onwards.
+struct Frames(Vec<Vec<u8>>);
+
+/// Those from a place on.
+struct Rest<'a>(&'a Frames, usize);
+
+impl Pieces for Rest<'_> {
+    fn count(&self) -> usize {
+        self.0.0.len() - self.1
+    }
+
+    fn piece(&self, index: usize) -> &[u8] {
+        &self.0.0[self.1 + index]
+    }
+}
+
+fn framed(packet: &Packet) -> Vec<u8> {
+    let (payload_len, ecn) = (packet.bytes.len(), packet.ecn);
+    let (protocol, hops) = (protocol::TCP, 64);
+    let (mut header, kind) = match (packet.source.ip(), packet.destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let (identification, dont_fragment) = (0, true);
+            let mut header = vec![0; 34];
+            let fields = ipv4::Fields {
+                source,
+                destination,
+                protocol,
+                hops,
+                ecn,
+                identification,
+                dont_fragment,
+                payload_len,
+            };
+            ipv4::write(&mut header[14..], fields);
+            (header, [0x08, 0x00])
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut header = vec![0; 54];
+            ipv6::write(
+                &mut header[14..],
+                ipv6::Fields { source, destination, protocol, hops, ecn, payload_len },
+            );
+            (header, [0x86, 0xdd])
+        }
+        other => panic!("{other:?} are no two ends"),
+    };
+    header[12..14].copy_from_slice(&kind);
+    [header, packet.bytes.clone()].concat()
 }
