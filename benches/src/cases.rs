@@ -46,6 +46,7 @@ pub const CASES: &[Case] = &[
     work("tcp_burst_32", "segment", || stack::received_in_bursts(32, 10_000)),
     work("tcp_send_v4", "segment", || stack::sent(V4, 10_000)),
     work("tcp_send_v6", "segment", || stack::sent(V6, 10_000)),
+    work("tcp_send_uncut", "segment", || stack::sent_uncut(V4, 10_000)),
     work("tcp_ack_v4", "ack", || stack::acknowledged(V4, 5_000)),
     work("tcp_ack_v6", "ack", || stack::acknowledged(V6, 5_000)),
     work("udp_rewrite_v4", "datagram", || stack::forwarded(V4, 10_000)),

@@ -118,7 +118,7 @@ pub fn one_request_each(connections: u64) -> Sums {
             hand_over(&mut stack, &mut syn, now);
             stack.poll_transmit(&mut tape, BURST, now);
         });
-        peer.hear(&tape.last);
+        peer.hear(tape.last());
         let mut request = [peer.segment(&[]), peer.segment(&[7; REQUEST_BYTES])];
         meter.run(&mut || {
             request.iter_mut().for_each(|packet| hand_over(&mut stack, packet, now));

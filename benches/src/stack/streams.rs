@@ -100,7 +100,7 @@ pub(super) fn establish(
     let mut peer = Template::new(remote);
     hand_over(stack, &mut peer.syn(), now);
     stack.poll_transmit(tape, BURST, now);
-    peer.hear(&tape.last);
+    peer.hear(tape.last());
     hand_over(stack, &mut peer.segment(&[]), now);
     let Poll::Ready(Ok(flow)) = stack.tcp_accept(listener) else { panic!("the handshake is complete") };
     while stack.poll_event().is_some() {}
@@ -166,16 +166,22 @@ enum Counted {
 
 /// Full segments sent, written by the user a burst at a time, every two of them acknowledged.
 pub fn sent(family: Family, segments: u64) -> Sums {
-    send(family, segments, Counted::Sending)
+    send(family, segments, Counted::Sending, false)
+}
+
+/// The same through a device that cuts long packets into segments.
+pub fn sent_uncut(family: Family, segments: u64) -> Sums {
+    send(family, segments, Counted::Sending, true)
 }
 
 /// Acknowledgements of two full segments each.
 pub fn acknowledged(family: Family, acknowledgements: u64) -> Sums {
-    send(family, acknowledgements, Counted::Acknowledgements)
+    send(family, acknowledgements, Counted::Acknowledgements, false)
 }
 
-fn send(family: Family, units: u64, what: Counted) -> Sums {
+fn send(family: Family, units: u64, what: Counted, cuts: bool) -> Sums {
     let (mut stack, Opened { flow, peer: mut template }, mut tape, mut now) = one(family);
+    tape.cuts = cuts;
     let text_bytes = u32::try_from(text_bytes(family)).expect("a segment fits a packet");
     let text = vec![7; text_bytes as usize * BURST];
     let (mut meter, mut aside) = (Meter::default(), Meter::default());
@@ -194,9 +200,10 @@ fn send(family: Family, units: u64, what: Counted) -> Sums {
         });
         let segments = tape.packets - before;
         assert!(segments > 0, "the window is open after each round");
-        let last = packets::read_tcp(&tape.last);
+        let last = packets::read_tcp(tape.last());
         (sent, template.echo) = (sent + segments, last.timestamp);
-        let mut acks = acknowledge(&mut template, last.seq.wrapping_add(last.text_bytes), text_bytes);
+        let end = last.seq.wrapping_add(last.text_bytes + tape.apart);
+        let mut acks = acknowledge(&mut template, end, text_bytes);
         now = now + Duration::from_micros(50);
         meter.run(&mut || {
             for ack in &mut acks {

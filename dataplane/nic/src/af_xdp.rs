@@ -3,6 +3,7 @@
 //! The management thread holds a [`UmemSet`] per worker and makes [`BoundQueue`]s ([`crate::open()`]); these are `Send`. The
 //! worker holds [`Pools`] and turns them into [`XskQueuePair`]s, which stay on its thread with their frames.
 
+use std::num::NonZeroU16;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -177,6 +178,13 @@ impl XskQueuePair {
         }
     }
 
+    /// Everything leaves by the ring from here on, as on a device that is no veth: for who measures that.
+    #[must_use]
+    pub fn by_ring_alone(self) -> Self {
+        let offloads = Offloads { finishes_tcp_above: None, cuts_tcp: false, ..self.offloads };
+        Self { whole: None, takes_runs: false, offloads, ..self }
+    }
+
     /// Puts the packet on the ring. `Err` gives it back when it does not fit now.
     #[inline]
     fn put(&mut self, packet: Packet) -> Result<(), Packet> {
@@ -333,18 +341,41 @@ impl QueuePair for XskQueuePair {
         self.queue.finish_transmit();
     }
 
-    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+    fn transmit_large(
+        &mut self,
+        before: &mut Burst,
+        headers: &[u8],
+        text: [&[u8]; 2],
+        segment_bytes: Option<NonZeroU16>,
+    ) -> Large {
         let len = headers.len() + text[0].len() + text[1].len();
-        let Some(whole) = self.whole.as_ref().and_then(|_| unfinished_tcp(headers, len)) else {
-            return Large::Refused;
-        };
+        let taken = self.whole.is_some() && (segment_bytes.is_none() || self.takes_runs);
+        let Some(whole) = unfinished_tcp(headers, len).filter(|_| taken) else { return Large::Refused };
         self.transmit(before);
         if !before.is_empty() {
             return Large::Full;
         }
-        let sent = self.send_whole(whole, headers, text.into_iter());
-        self.count(sent, len);
-        if sent == Sent::Full { Large::Full } else { Large::Taken }
+        let sent = self.send_whole(Whole { segment_bytes, ..whole }, headers, text.into_iter());
+        let Some(segment_bytes) = segment_bytes else {
+            self.count(sent, len);
+            return if sent == Sent::Full { Large::Full } else { Large::Taken };
+        };
+        match sent {
+            Sent::Full => return Large::Full,
+            // Then they go one by one, now and later.
+            Sent::Never => {
+                self.takes_runs = false;
+                return Large::Refused;
+            }
+            Sent::Gone | Sent::Lost => {}
+        }
+        let mut left = text[0].len() + text[1].len();
+        while left > 0 {
+            let bytes = left.min(segment_bytes.get().into());
+            self.count(sent, headers.len() + bytes);
+            left -= bytes;
+        }
+        Large::Taken
     }
 
     fn frame(&mut self) -> Option<Frame> {
@@ -386,6 +417,7 @@ pub(crate) fn offloads(socket: &Socket, is_veth: bool, takes_wholes: bool) -> Of
     Offloads {
         unfinished_receive_checksum: is_veth,
         finishes_tcp_above: takes_wholes.then_some(FRAME_BYTES),
+        cuts_tcp: takes_wholes,
         max_packet_bytes: if socket.multi_buffer() { MAX_FRAMES * FRAME_BYTES } else { FRAME_BYTES },
     }
 }

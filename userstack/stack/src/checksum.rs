@@ -31,6 +31,12 @@ impl Sum {
         Self { value: sum_of(bytes), odd: bytes.len() % 2 == 1 }
     }
 
+    /// The same of words as they lie.
+    #[inline(always)]
+    pub fn of_words<const N: usize>(words: [u64; N]) -> Self {
+        Self { value: words.into_iter().fold(0, plus), odd: false }
+    }
+
     /// The same of a header, whose length, a multiple of four, is known to the compiler: no loop is left.
     #[inline(always)]
     pub fn of_header<const N: usize>(bytes: &[u8; N]) -> Self {
@@ -90,6 +96,13 @@ impl Sum {
         let sum = low + u32::from(carry);
         let (low, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
         u16::from_be(low + u16::from(carry))
+    }
+
+    /// Whether the field that was summed with all else is right: the sum folds to all ones, which is to say that it is a
+    /// multiple of them, and not zero.
+    #[inline(always)]
+    pub fn is_complete(self) -> bool {
+        self.value != 0 && self.value.is_multiple_of(0xffff)
     }
 
     /// What the checksum field holds.
@@ -236,6 +249,14 @@ mod tests {
             let twenty: [u8; 20] = *bytes.first_chunk().unwrap();
             prop_assert!(same(Sum::of_header(&bytes).fold(), plain(&bytes)));
             prop_assert!(same(Sum::of_header(&twenty).fold(), plain(&twenty)));
+        }
+
+        #[test]
+        fn a_sum_is_complete_when_it_folds_to_all_ones(value: u64, times in 0u64..1 << 48) {
+            for value in [value, times * 0xffff, u64::MAX, 0] {
+                let sum = Sum { value, odd: false };
+                prop_assert_eq!(sum.is_complete(), sum.fold() == 0xffff);
+            }
         }
 
         #[test]

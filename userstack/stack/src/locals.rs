@@ -66,14 +66,9 @@ impl Locals {
     }
 
     /// Whether [`Locals::remember_taken`] was told of this pair since the interfaces changed last.
-    pub fn was_taken(&self, interface: InterfaceId, source: IpAddr, destination: IpAddr) -> bool {
-        self.were_taken(interface, bits(source), bits(destination))
-    }
-
-    /// The same of addresses as [`bits`] has them.
     #[inline]
-    pub fn were_taken(&self, interface: InterfaceId, source: u128, destination: u128) -> bool {
-        let pair = Taken { interface, source, destination };
+    pub fn was_taken(&self, interface: InterfaceId, source: IpAddr, destination: IpAddr) -> bool {
+        let pair = Taken { interface, source: bits(source), destination: bits(destination) };
         self.taken[pair.place()] == Some(pair)
     }
 

@@ -429,6 +429,7 @@ impl Connection {
     /// RFC 5681, section 4.2: every second full segment, and at once when a hole is filled. In the beginning every one,
     /// so that the peer's slow start is not held up; but a short segment that ends what was pushed is a whole request,
     /// after which the peer has nothing to send that could be held up.
+    #[inline(always)]
     fn schedule_ack(&mut self, filled: bool, pushed: bool, now: Instant) {
         let receive = &mut self.receive;
         let quick = receive.quick_acks > 0;

@@ -1,9 +1,9 @@
 //! What lies between TCP and the IP layer below it, in both directions. Neither side knows more of the other.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
 pub(crate) use super::ordinary::Ordinary;
-pub(crate) use super::tuple::Tuple;
 use crate::{Full, InterfaceId};
 
 /// What IP knows of a segment that arrived. The TCP checksum has been verified.
@@ -56,21 +56,27 @@ impl From<Full> for Refused {
 
 /// IP, as TCP sees it while it transmits.
 pub(crate) trait SegmentSink {
-    /// Resolves `path` again where routes or neighbours changed.
+    /// What follows goes from `local` to `remote`. Resolves `path` again where routes or neighbours changed.
     /// IP bytes of a packet that `path` carries (for the MSS), or `NoRoute`.
-    fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused>;
+    fn open(&mut self, local: SocketAddr, remote: SocketAddr, path: &mut Path) -> Result<u16, Refused>;
 
-    /// Sends one segment. `header` is the TCP header with options and a zero checksum field; IP fills the checksum
-    /// (or leaves it to the device), adds IP and Ethernet headers and resolves the next hop.
-    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused>;
+    /// Whether the device on the path that was opened last cuts a long packet into segments ([`Outgoing::segment_bytes`]).
+    fn cuts(&mut self) -> bool {
+        false
+    }
+
+    /// Sends one segment along what was opened last. IP fills in the checksum (or leaves it to the device), adds IP and
+    /// Ethernet headers and resolves the next hop.
+    fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused>;
 }
 
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
-    pub header: &'a mut [u8],
+    /// The TCP header with options, its checksum zero.
+    pub header: &'a [u8],
     /// Up to two slices of a ring buffer, oldest first.
     pub payload: [&'a [u8]; 2],
     pub ecn: u8,
+    /// Text of each segment but the last that the device is to cut this one into; `None`: it is one.
+    pub segment_bytes: Option<NonZeroU16>,
 }

@@ -463,7 +463,7 @@ impl Challenges {
 impl Connection {
     /// A connection that has sent nothing yet.
     pub(crate) fn new(tuple: Tuple, initial: Seq, state: State, options: &TcpOptions, now: Instant) -> Self {
-        let mss = if tuple.is_v6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 };
+        let mss = default_mss(&tuple);
         Self {
             tuple,
             path: Path::default(),
@@ -584,6 +584,11 @@ impl SendSide {
 }
 
 impl ReceiveSide {
+    /// The shift of a connection with these options.
+    pub(crate) fn scale_of(options: &TcpOptions) -> u8 {
+        scale_for(buffer_limit(options.receive_buffer_bytes))
+    }
+
     fn new(limit: u32) -> Self {
         Self {
             next: Seq(0),
@@ -651,6 +656,11 @@ impl ReceiveSide {
     pub(crate) fn finished(&self) -> bool {
         self.fin.is_some_and(|fin| self.next.after(fin))
     }
+}
+
+/// What a peer takes that does not say.
+pub(crate) fn default_mss(tuple: &Tuple) -> u16 {
+    if tuple.is_v6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 }
 }
 
 /// Two segments at least, and what window scale 14 tells at most (RFC 7323, section 2.3).

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::boundary::{Arrival, IcmpError, Path};
-use super::connection::{Connection, Effects, Probe, State, TimestampClock};
-use super::ecn;
+use super::connection::{Connection, Effects, Probe, ReceiveSide, State, TimestampClock, default_mss};
+use super::ecn::{self, Notification};
 use super::engine::{Reply, Tcp};
 use super::flows::Target;
 use super::header::{Flags, Header, Options, Timestamps};
@@ -239,14 +239,17 @@ impl Tcp {
     fn send_cookie(&mut self, tuple: &Tuple, key: ListenerKey, segment: &Segment<'_>, now: Instant) {
         let Some(listener) = self.listeners.get(key) else { return };
         let options = &segment.header.options;
-        let Some(connection) = self.passive(tuple, key, now) else { return };
-        let mss = options.mss.unwrap_or(connection.send.peer_mss);
-        let mut notification = connection.ecn;
+        let clock =
+            TimestampClock { offset: self.secrets.timestamp_offset(tuple), ..TimestampClock::default() };
+        let unnamed_mss = default_mss(tuple);
+        let mss = options.mss.unwrap_or(unnamed_mss);
+        let scale = ReceiveSide::scale_of(&listener.options);
+        let mut notification = Notification::new(listener.options.ecn);
         notification.on_syn(segment.header.flags, false);
         // Without timestamps nothing remembers it, nor the other options.
         notification.resume(notification.sends && options.timestamps.is_some());
         let timestamps = options.timestamps.map(|theirs| Timestamps {
-            value: cookie::encode_options(connection.timestamps.value(now), options, notification.sends),
+            value: cookie::encode_options(clock.value(now), options, notification.sends),
             echo: theirs.value,
         });
         let header = Header {
@@ -257,11 +260,8 @@ impl Tcp {
             flags: Flags::SYN.with(Flags::ACK).with(notification.setup_flags(false)),
             window: listener.options.receive_buffer_bytes.min(usize::from(u16::MAX)) as u16,
             options: Options {
-                mss: Some(connection.send.peer_mss),
-                window_scale: options
-                    .window_scale
-                    .filter(|_| timestamps.is_some())
-                    .map(|_| connection.receive.scale),
+                mss: Some(unnamed_mss),
+                window_scale: options.window_scale.filter(|_| timestamps.is_some()).map(|_| scale),
                 sack_permitted: options.sack_permitted && timestamps.is_some(),
                 timestamps,
                 ..Options::default()

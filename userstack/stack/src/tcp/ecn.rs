@@ -75,6 +75,11 @@ impl Notification {
         }
     }
 
+    /// Neither CWR on the next new text nor an echo on every segment.
+    pub(crate) fn has_nothing_to_tell(&self) -> bool {
+        !self.reduced && !self.echo
+    }
+
     pub(crate) fn on_text_sent(&mut self) {
         self.reduced = false;
     }

@@ -64,8 +64,6 @@ pub(crate) struct Tcp {
     pub(super) time_waits: TimeWaits,
     pub(super) listeners: Listeners,
     pub(super) pool: Pool,
-    /// Where the last ordinary segment went.
-    pub(super) latest: u32,
     pub(super) books: Books,
     /// Those of them that this call has served and that have more; empty between calls.
     served: VecDeque<FlowKey>,
@@ -109,7 +107,6 @@ impl Tcp {
             greed: Greed::default(),
             pool: Pool::new(config.memory_budget_bytes),
             config,
-            latest: 0,
             flows: FlowTable::default(),
             connections: Slab::new(),
             time_waits: TimeWaits::new(),
@@ -372,19 +369,14 @@ impl Tcp {
             && let Some(Reply { tuple, header, path }) = self.replies.front_mut()
         {
             let mut bytes = [0; MAX_HEADER];
+            let mtu = sink.open(tuple.local(), tuple.remote(), path);
             if header.options.mss.is_some() {
-                let mtu = sink.mtu(tuple.local().ip(), tuple.remote().ip(), path);
                 header.options.mss = mtu.ok().map(|mtu| segment_size(mtu, tuple.is_v6()));
             }
             let length = header.write(&mut bytes);
-            let segment = Outgoing {
-                local: tuple.local(),
-                remote: tuple.remote(),
-                header: &mut bytes[..length],
-                payload: [&[], &[]],
-                ecn: NOT_ECT,
-            };
-            if sink.send(segment, path) == Err(Refused::Full) {
+            let segment =
+                Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT, segment_bytes: None };
+            if sink.send(&segment) == Err(Refused::Full) {
                 return;
             }
             self.replies.pop_front();

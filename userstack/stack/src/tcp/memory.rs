@@ -201,20 +201,23 @@ impl Ring {
     }
 
     /// Writes `bytes` at `offset` from `head`, within what was reserved.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
         debug_assert!(offset + bytes.len() <= self.buffer.len(), "reserved before it is written");
-        let start = (self.head as usize + offset) & (self.buffer.len() - 1);
-        if let Some(room) = self.buffer.get_mut(start..start + bytes.len()) {
-            return copy_text(room, bytes);
+        let start = (self.head as usize + offset) & self.buffer.len().wrapping_sub(1);
+        match self.buffer.get_mut(start..start + bytes.len()) {
+            Some(room) => copy_text(room, bytes),
+            None => self.write_around(start, bytes),
         }
-        let (wrapped, to_the_end) = self.buffer.split_at_mut(start);
-        let (first, second) = bytes.split_at(to_the_end.len());
-        copy_text(to_the_end, first);
-        copy_text(&mut wrapped[..second.len()], second);
+    }
+
+    /// From `start` of the buffer to its end, and on from its front.
+    #[inline(never)]
+    fn write_around(&mut self, start: usize, bytes: &[u8]) {
+        let (front, back) = self.buffer.split_at_mut(start);
+        let (first, second) = bytes.split_at(back.len());
+        copy_text(back, first);
+        copy_text(&mut front[..second.len()], second);
     }
 
     /// `bytes` behind the end, which were written before, belong to it now.

@@ -1,14 +1,10 @@
 //! Segments of a burst that follow each other, and that their connection expects, come in as one.
 
-use std::net::SocketAddr;
-
-use super::FlowKey;
 use super::boundary::Arrival;
 use super::connection::{Connection, Effects};
 use super::engine::Tcp;
 use super::header::Header;
 use super::ordinary::Ordinary;
-use super::tuple::Tuple;
 use crate::Instant;
 use crate::run::{Pieces, Run};
 
@@ -28,20 +24,16 @@ impl Tcp {
     ) -> bool {
         let Ok((header, _)) = Header::parse(&pieces.piece(0)[run.transport_at()..]) else { return false };
         let Some(first) = Ordinary::with_header(&header, &[]) else { return false };
-        let tuple = Tuple::new(
-            SocketAddr::new(arrival.local, header.destination_port),
-            SocketAddr::new(arrival.remote, header.source_port),
-        );
-        if !self.is_latest(&tuple) {
-            return false;
-        }
-        let Some((life, connection)) = self.connections.entry(self.latest) else { return false };
+        let (local, remote) =
+            ((arrival.local, header.destination_port), (arrival.remote, header.source_port));
+        let Some(flow) = self.look_up(local, remote) else { return false };
+        let Some(connection) = self.connections.get_mut(flow.slot, flow.life) else { return false };
         if !connection.expects(&first, run.text_bytes(), &mut self.pool) || !is_intact() {
             return false;
         }
         connection.take_ordinary_header(&first, &mut self.pool, now);
         connection.take_run_text(run, pieces, now);
-        let effects = self.books.settle(connection, FlowKey { slot: self.latest, life });
+        let effects = self.books.settle(connection, flow);
         debug_assert!(!effects.has(Effects::RARE), "ordinary segments have ordinary effects");
         true
     }

@@ -47,6 +47,7 @@ mod tuning;
 mod tuple;
 mod undo;
 mod user;
+mod volley;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;

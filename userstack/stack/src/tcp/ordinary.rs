@@ -2,6 +2,8 @@
 //! about it or about what it acknowledges. It does in one straight line what the steps of `arrival` and `acknowledge`
 //! would do for it; whatever is not expected takes those steps.
 
+use std::net::IpAddr;
+
 use super::FlowKey;
 use super::connection::{Connection, Effects, Phase, State};
 use super::engine::Tcp;
@@ -79,35 +81,25 @@ impl<'a> Ordinary<'a> {
 }
 
 impl Tcp {
-    /// True: the connection of `tuple` expected the segment, and has it.
-    #[inline(never)]
-    pub(crate) fn take_ordinary(&mut self, tuple: &Tuple, segment: &Ordinary<'_>, now: Instant) -> bool {
-        // Segment after segment is of the same stream. An established connection is the only one of its tuple.
-        if !self.is_latest(tuple) {
-            return false;
-        }
-        let Some((life, connection)) = self.connections.entry(self.latest) else { return false };
+    /// The connection between two addresses and ports.
+    pub(crate) fn look_up(&self, local: (IpAddr, u16), remote: (IpAddr, u16)) -> Option<FlowKey> {
+        let Some(Target::Connection(slot)) = self.find(&Tuple::new(local.into(), remote.into())) else {
+            return None;
+        };
+        Some(FlowKey { slot, life: self.connections.life(slot) })
+    }
+
+    /// True: the connection expected the segment, and has it. A life has one tuple, and none of another connection's while
+    /// it is established.
+    #[inline(always)]
+    pub(crate) fn take_ordinary(&mut self, flow: FlowKey, segment: &Ordinary<'_>, now: Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(flow.slot, flow.life) else { return false };
         if !connection.expects(segment, segment.text.len(), &mut self.pool) {
             return false;
         }
         connection.take_ordinary(segment, &mut self.pool, now);
-        let effects = self.books.settle(connection, FlowKey { slot: self.latest, life });
+        let effects = self.books.settle(connection, flow);
         debug_assert!(!effects.has(Effects::RARE), "an ordinary segment has ordinary effects");
-        true
-    }
-
-    /// True: the connection of `tuple` is the latest now.
-    #[inline(always)]
-    pub(super) fn is_latest(&mut self, tuple: &Tuple) -> bool {
-        let latest = self.connections.at(self.latest);
-        latest.is_some_and(|connection| connection.tuple == *tuple) || self.look_up(tuple)
-    }
-
-    /// Makes the connection of `tuple` the latest; false when there is none.
-    #[inline(never)]
-    fn look_up(&mut self, tuple: &Tuple) -> bool {
-        let Some(Target::Connection(slot)) = self.find(tuple) else { return false };
-        self.latest = slot;
         true
     }
 }

@@ -1,11 +1,13 @@
 //! What a connection sends now. The decision is cut as arrival is: one step a kind of segment, in order of urgency;
 //! each step only decides, and what was sent is booked afterwards, so that a full interface changes nothing.
 
+use std::num::NonZeroU16;
+
 use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
 use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
 use super::ecn::NOT_ECT;
-use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, SackBlocks, Timestamps};
+use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, Plain, SackBlocks, Timestamps};
 use super::memory::Pool;
 use super::path_search::segment_size;
 use super::rack::TailProbe;
@@ -15,6 +17,8 @@ use crate::Instant;
 
 /// Segments a connection sends before the next has its turn.
 const BURST: usize = 16;
+/// Most text of a packet that the device cuts: an IP packet of 65,535 bytes without its headers (IPv6, TCP with all options).
+const LONG_BYTES: u32 = 65_535 - 40 - MAX_HEADER as u32;
 
 /// How a visit ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -37,12 +41,24 @@ struct Plan {
     fin: bool,
 }
 
+impl Plan {
+    /// How many there are on the wire.
+    fn segments(&self) -> usize {
+        match self.kind {
+            Kind::Long(bytes) => self.len.div_ceil(bytes.get().into()) as usize,
+            _ => 1,
+        }
+    }
+}
+
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Handshake,
     Retransmission,
     TailProbe,
     New,
+    /// New text of several segments, each with so many bytes: the device cuts it.
+    Long(NonZeroU16),
     /// New text, longer than the path is known to carry.
     PathProbe,
     Alive,
@@ -65,7 +81,19 @@ impl Connection {
         self.renew_path_search(now);
         self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
-        for _ in 0..BURST {
+        let long = self.send.unsent() >= 2 * self.recovery.window.mss && sink.cuts();
+        let most = if long { 0 } else { BURST.min(*budget) };
+        let volley = self.transmit_volley(sink, pool, most, now);
+        *budget -= volley.sent;
+        if volley.full {
+            return Progress::Full;
+        }
+        if volley.sent > 0 && self.has_said_all() {
+            self.rest();
+            return Progress::Done;
+        }
+        let mut left = BURST - volley.sent;
+        while left > 0 {
             let Some(plan) = self.next_segment() else {
                 self.arm_persist(now);
                 self.rest();
@@ -74,12 +102,16 @@ impl Connection {
             if *budget == 0 {
                 return Progress::More;
             }
-            if self.emit(plan, sink, now) == Err(Refused::Full) {
+            let plan = if long { self.lengthen(plan, *budget) } else { plan };
+            let window = self.window_field();
+            if self.emit(plan, window, sink, now) == Err(Refused::Full) {
                 return Progress::Full;
             }
             // A segment that IP could not place counts as sent: its timer sends it again.
-            *budget -= 1;
-            self.on_sent(plan, pool, now);
+            let segments = plan.segments();
+            left = left.saturating_sub(segments);
+            *budget = budget.saturating_sub(segments);
+            self.on_sent(plan, window, pool, now);
             if self.has_said_all() {
                 self.rest();
                 return Progress::Done;
@@ -116,8 +148,7 @@ impl Connection {
     }
 
     fn learn_path(&mut self, sink: &mut dyn SegmentSink, pool: &mut Pool) -> Result<(), Progress> {
-        let (local, remote) = (self.tuple.local().ip(), self.tuple.remote().ip());
-        match sink.mtu(local, remote, &mut self.path) {
+        match sink.open(self.tuple.local(), self.tuple.remote(), &mut self.path) {
             Ok(mtu) if mtu == self.send.link_mtu => Ok(()),
             Ok(mtu) => {
                 self.send.link_mtu = mtu;
@@ -234,13 +265,35 @@ impl Connection {
         (!self.send.cwnd_limited).then(|| self.plan_new(len, Kind::New))
     }
 
+    /// New text, as much of it as leaves now anyway, for a device that cuts it. What an open connection has to say beside it
+    /// is said by one segment (CWR, SACK blocks).
+    fn lengthen(&self, plan: Plan, budget: usize) -> Plan {
+        let Recovery { scoreboard, window, pacer, phase, .. } = &self.recovery;
+        let full = window.mss;
+        let plain = plan.kind == Kind::New
+            && plan.len == full
+            && *phase == Phase::Open
+            && self.ecn.has_nothing_to_tell();
+        let Some(segment) = NonZeroU16::new(full as u16).filter(|_| plain) else { return plan };
+        let bytes = self
+            .send
+            .unsent()
+            .min(self.send.window_room())
+            .min(window.congestion.saturating_sub(scoreboard.pipe(self.send.flight())))
+            .min(pacer.room())
+            .min(LONG_BYTES);
+        let pieces = self.send.most_pieces().saturating_sub(scoreboard.len());
+        let segments = (bytes / full).min(budget.min(pieces) as u32);
+        if segments < 2 { plan } else { self.plan_new(segments * full, Kind::Long(segment)) }
+    }
+
     /// A FIN without text waits for neither window.
     fn next_fin(&self) -> Option<Plan> {
         (self.send.fin_queued && !self.send.fin_sent).then(|| self.plan_new(0, Kind::New))
     }
 
     /// Sender's silly-window avoidance and Nagle (RFC 9293, sections 3.7.4 and 3.8.6.2.1).
-    fn is_worth_sending(&self, len: u32, unsent: u32) -> bool {
+    pub(super) fn is_worth_sending(&self, len: u32, unsent: u32) -> bool {
         let send = &self.send;
         let all = len == unsent && (send.no_delay || send.flight() == 0 || send.fin_queued);
         len >= self.payload_size() || all || len >= send.max_window / 2 || send.small_allowed
@@ -279,7 +332,7 @@ impl Connection {
         self.recovery.window.mss.saturating_sub(sack).max(1)
     }
 
-    fn has_sack_to_tell(&self) -> bool {
+    pub(super) fn has_sack_to_tell(&self) -> bool {
         !self.receive.assembler.is_empty() || self.receive.twice_len > 0
     }
 
@@ -305,25 +358,29 @@ impl Connection {
 
     // ---- the segment ----
 
-    fn emit(&mut self, plan: Plan, sink: &mut dyn SegmentSink, now: Instant) -> Result<(), Refused> {
-        let mut header =
-            if plan.kind == Kind::Handshake { self.syn_header(now) } else { self.header(plan, now) };
+    fn emit(
+        &mut self,
+        plan: Plan,
+        window: u16,
+        sink: &mut dyn SegmentSink,
+        now: Instant,
+    ) -> Result<(), Refused> {
         let (ecn, told) =
             if self.is_new_text(plan) { self.ecn.mark_text() } else { (NOT_ECT, Flags::default()) };
-        header.flags = header.flags.with(told);
         let mut bytes = [0; MAX_HEADER];
-        let length = header.write(&mut bytes);
+        let length = match plan.kind {
+            Kind::Handshake => self.syn_header(now).write(&mut bytes),
+            _ if self.has_sack_to_tell() => self.sack_header(plan, window, told, now).write(&mut bytes),
+            _ => self.plain_header(now).write(plan.seq, self.flags(plan).with(told), window, &mut bytes),
+        };
         let offset = plan.seq.since(self.send.data_start) as usize;
         let payload =
             if plan.len > 0 { self.send.ring.slices(offset, plan.len as usize) } else { [&[][..], &[]] };
-        let segment = Outgoing {
-            local: self.tuple.local(),
-            remote: self.tuple.remote(),
-            header: &mut bytes[..length],
-            payload,
-            ecn,
+        let segment_bytes = match plan.kind {
+            Kind::Long(bytes) => Some(bytes),
+            _ => None,
         };
-        sink.send(segment, &mut self.path)
+        sink.send(&Outgoing { header: &bytes[..length], payload, ecn, segment_bytes })
     }
 
     /// Only what was never sent is marked as ECN-capable (RFC 3168, section 6.1.5).
@@ -331,7 +388,7 @@ impl Connection {
         plan.len > 0 && plan.seq == self.send.next
     }
 
-    fn header(&self, plan: Plan, now: Instant) -> Header {
+    fn flags(&self, plan: Plan) -> Flags {
         let mut flags = Flags::ACK.with(self.ecn.echo_flag());
         if plan.fin {
             flags = flags.with(Flags::FIN);
@@ -339,17 +396,29 @@ impl Connection {
         if plan.len > 0 && plan.seq + plan.len == self.send.data_end() {
             flags = flags.with(Flags::PSH);
         }
-        let mut options = Options { timestamps: self.timestamps_option(now), ..Options::default() };
-        if self.has_sack_to_tell() {
-            options.sack = self.sack_option();
+        flags
+    }
+
+    /// What every segment says after the handshake that tells of nothing out of order.
+    pub(super) fn plain_header(&self, now: Instant) -> Plain {
+        Plain {
+            source_port: self.tuple.local_port(),
+            destination_port: self.tuple.remote_port(),
+            ack: self.receive.next,
+            timestamps: self.timestamps_option(now),
         }
+    }
+
+    fn sack_header(&self, plan: Plan, window: u16, told: Flags, now: Instant) -> Header {
+        let sack = self.sack_option();
+        let options = Options { timestamps: self.timestamps_option(now), sack, ..Options::default() };
         Header {
             source_port: self.tuple.local_port(),
             destination_port: self.tuple.remote_port(),
             seq: plan.seq,
             ack: self.receive.next,
-            flags,
-            window: self.window_field(),
+            flags: self.flags(plan).with(told),
+            window,
             options,
         }
     }
@@ -385,7 +454,7 @@ impl Connection {
 
     /// SEG.WND. Where the shift cannot say the window exactly, a new edge is rounded down, and the one that the peer
     /// knows already is rounded up: it does not move back (RFC 9293, section 3.8.6; RFC 7323, section 2.4).
-    fn window_field(&self) -> u16 {
+    pub(super) fn window_field(&self) -> u16 {
         let receive = &self.receive;
         let units = receive.edge().saturating_since(receive.next) >> receive.scale;
         let told = |units: u32| receive.next + (units << receive.scale);
@@ -396,15 +465,16 @@ impl Connection {
 
     // ---- the books ----
 
-    fn on_sent(&mut self, plan: Plan, pool: &mut Pool, now: Instant) {
+    fn on_sent(&mut self, plan: Plan, window: u16, pool: &mut Pool, now: Instant) {
         if plan.kind != Kind::Handshake {
-            self.note_advertised();
+            self.note_advertised(window);
         }
         self.note_acknowledged();
         self.recovery.pacer.on_sent(plan.len);
         match plan.kind {
             Kind::Handshake => self.on_handshake_sent(now),
             Kind::New => self.on_new_sent(plan, pool, now),
+            Kind::Long(bytes) => self.on_long_sent(plan, bytes, pool, now),
             Kind::PathProbe => {
                 self.on_new_sent(plan, pool, now);
                 self.on_path_probe_sent(plan.seq, plan.seq + plan.len);
@@ -417,13 +487,13 @@ impl Connection {
     }
 
     /// What the window field just said.
-    fn note_advertised(&mut self) {
-        let told = self.receive.next + (u32::from(self.window_field()) << self.receive.scale);
+    pub(super) fn note_advertised(&mut self, window: u16) {
+        let told = self.receive.next + (u32::from(window) << self.receive.scale);
         self.receive.advertised = self.receive.advertised.max(told);
     }
 
     /// Every segment carries the acknowledgement. A peer without SACK counts duplicates: it gets each.
-    fn note_acknowledged(&mut self) {
+    pub(super) fn note_acknowledged(&mut self) {
         let receive = &mut self.receive;
         receive.last_acked = receive.next;
         receive.twice_len = 0;
@@ -458,6 +528,11 @@ impl Connection {
         self.send.last_sent_at = now;
         self.send.small_allowed = false;
         self.recovery.note_sent(plan.len);
+        self.time_new_text(idle, now);
+    }
+
+    /// `idle`: nothing was in flight before it.
+    pub(super) fn time_new_text(&mut self, idle: bool, now: Instant) {
         // RFC 6298 (5.1), and RFC 8985, section 7.2: a probe timeout counts from the last new segment, but ends no later
         // than the retransmission timeout of the first.
         match self.deadlines.loss {
@@ -469,6 +544,18 @@ impl Connection {
             }
             LossTimer::Retransmit | LossTimer::Reorder if idle => self.arm_loss_timer(None, now),
             LossTimer::Retransmit | LossTimer::Reorder => {}
+        }
+    }
+
+    /// Each of its segments is lost, acknowledged and sent again for itself.
+    fn on_long_sent(&mut self, plan: Plan, segment: NonZeroU16, pool: &mut Pool, now: Instant) {
+        let end = plan.seq + plan.len;
+        let mut seq = plan.seq;
+        while seq.before(end) {
+            let len = end.since(seq).min(segment.get().into());
+            let fin = plan.fin && seq + len == end;
+            self.on_new_sent(Plan { kind: Kind::New, seq, len, fin }, pool, now);
+            seq += len;
         }
     }
 

@@ -60,6 +60,17 @@ impl Pacer {
         self.0.as_ref().is_some_and(|pace| pace.holds())
     }
 
+    /// Text goes as fast as the window lets it.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.as_ref().is_none_or(|pace| pace.nanos_a_byte == 0)
+    }
+
+    /// Bytes that the present burst has left.
+    pub(crate) fn room(&self) -> u32 {
+        self.0.as_ref().map_or(u32::MAX, |pace| pace.room())
+    }
+
     pub(crate) fn next_at(&self) -> Instant {
         self.0.as_ref().map_or(Instant::ZERO, |pace| pace.next_at)
     }
@@ -94,6 +105,14 @@ impl Pace {
 
     fn holds(&self) -> bool {
         self.nanos_a_byte != 0 && self.next_at >= self.burst_end
+    }
+
+    fn room(&self) -> u32 {
+        if self.nanos_a_byte == 0 {
+            return u32::MAX;
+        }
+        let left = self.burst_end.since(self.next_at).as_nanos() << SHIFT;
+        u32::try_from(left / u128::from(self.nanos_a_byte)).unwrap_or(u32::MAX)
     }
 
     fn on_sent(&mut self, bytes: u32) {

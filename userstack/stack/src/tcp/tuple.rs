@@ -41,20 +41,6 @@ impl Tuple {
         }
     }
 
-    /// Of addresses as they lie in a packet of IPv4, and ports as numbers.
-    #[inline]
-    pub(crate) fn v4(local: u32, remote: u32, local_port: u16, remote_port: u16) -> Self {
-        let (local, remote) = ([0, u64::from(local)], [0, u64::from(remote)]);
-        Self { local, remote, local_port, remote_port, v6: false }
-    }
-
-    /// The same of IPv6.
-    #[inline]
-    pub(crate) fn v6(local: u128, remote: u128, local_port: u16, remote_port: u16) -> Self {
-        let words = |address: u128| [(address >> 64) as u64, address as u64];
-        Self { local: words(local), remote: words(remote), local_port, remote_port, v6: true }
-    }
-
     pub(crate) fn local(&self) -> SocketAddr {
         SocketAddr::new(self.address(self.local), self.local_port)
     }
