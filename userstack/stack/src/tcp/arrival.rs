@@ -464,7 +464,7 @@ impl Connection {
         if let Some((left, right)) = receive.assembler.overlap(start, start + len) {
             receive.note_twice(left, right);
         }
-        if receive.assembler.add(start, start + len).is_err() {
+        if receive.assembler.add(start, start + len, receive.ring.capacity()).is_err() {
             return Err(Discard::TcpOutOfOrderFull);
         }
         let skip = start.since(segment.header.seq);
