@@ -24,7 +24,7 @@ impl<T> Blocks<T> {
     /// The number of the new entry.
     pub(crate) fn push(&mut self, value: T) -> u32 {
         let number = u32::try_from(self.len()).expect("a core has fewer than 2^32 of anything");
-        if number as usize % BLOCK == 0 {
+        if (number as usize).is_multiple_of(BLOCK) {
             self.blocks.push(Vec::with_capacity(BLOCK));
         }
         if let Some(block) = self.blocks.last_mut() {

@@ -73,7 +73,7 @@ impl FlowTable {
 
 /// By the high bits.
 fn table_of(hash: u32) -> usize {
-    (u64::from(hash) * TABLES >> 32) as usize
+    ((u64::from(hash) * TABLES) >> 32) as usize
 }
 
 impl Target {
