@@ -31,7 +31,10 @@ pub(crate) struct Pool {
     kept_bytes: usize,
     lent_buffers: usize,
     kept: [Vec<Box<[u8]>>; CLASSES],
-    #[expect(clippy::vec_box, reason = "it is the box that a connection borrows, so that it holds a pointer")]
+    #[expect(
+        clippy::vec_box,
+        reason = "it is the box that a connection borrows, so that it holds a pointer"
+    )]
     scoreboards: Vec<Box<Scoreboard>>,
 }
 
