@@ -114,7 +114,9 @@ fn expired(armed: usize, timers: u64) -> Sums {
         });
         total += fired.len() as u64;
         let (now, wheel) = (scene.now, &mut scene.wheel);
-        fired.drain(..).for_each(|key| drop(wheel.insert(now + SPAN, key)));
+        for key in fired.drain(..) {
+            wheel.insert(now + SPAN, key);
+        }
     }
     meter.finish(total)
 }
