@@ -90,6 +90,14 @@ impl Tape {
         Self { packets: 0, frame: Box::new([0; FRAME_BYTES]), len: 0, cuts: false, apart: 0 }
     }
 
+    #[inline]
+    fn append(&mut self, text: &[u8]) {
+        if !text.is_empty() {
+            copy_text(&mut self.frame[self.len..self.len + text.len()], text);
+            self.len += text.len();
+        }
+    }
+
     fn last(&self) -> &[u8] {
         &self.frame[..self.len]
     }
@@ -105,11 +113,9 @@ impl Egress for Tape {
         self.apart = 0;
         self.len = header.len();
         self.frame[..header.len()].copy_from_slice(header);
-        for text in payload.into_iter().filter(|text| !text.is_empty()) {
-            let end = self.len + text.len();
-            copy_text(&mut self.frame[self.len..end], text);
-            self.len = end;
-        }
+        let [first, second] = payload;
+        self.append(first);
+        self.append(second);
         Ok(())
     }
 

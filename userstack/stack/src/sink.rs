@@ -50,8 +50,8 @@ struct Lane {
     /// Where IP's header begins, and where it ends.
     network: usize,
     transport: usize,
-    /// Of IPv4's header without length and ECN.
-    ip: Sum,
+    /// The sum of IPv4's header without length and ECN.
+    ip: u16,
     /// Of the pseudo-header without length.
     pseudo_header: Sum,
 }
@@ -113,6 +113,7 @@ impl<'a> Sink<'a> {
         };
         let (neighbour, mac) = (path.neighbour, NextHop::Unasked);
         let transport = network + ip_bytes;
+        let ip = ip.fold();
         Ok(Lane { interface: id, neighbour, mac, is_v4, network, transport, ip, pseudo_header })
     }
 
@@ -221,9 +222,9 @@ impl Lane {
             let length = (IPV4_BYTES + tcp_bytes) as u16;
             ip[1] = ecn;
             set_word(ip, 2, length);
-            let mut sum = self.ip;
-            sum.add_length(ecn, length.into());
-            set_word(ip, 10, sum.checksum());
+            let sum = u32::from(self.ip) + u32::from(length) + u32::from(ecn);
+            let sum = (sum >> 16) + (sum & 0xffff);
+            set_word(ip, 10, !((sum >> 16) + sum) as u16);
         } else if let Some(ip) = ip.first_chunk_mut::<IPV6_BYTES>() {
             ip[1] = ecn << 4;
             set_word(ip, 4, tcp_bytes as u16);

@@ -462,6 +462,7 @@ fn link(plan: &Plan) -> LinkConfig {
             Fault::Duplicate { ppm } => faults.duplicate_ppm = ppm,
             Fault::Corrupt { ppm } => faults.corrupt_ppm = ppm,
             Fault::Mark { ppm } => faults.mark_ppm = ppm,
+            Fault::MarkQueue { bytes } => faults.mark_above_bytes = bytes,
             _ => {}
         }
     }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
-pub(crate) use super::ordinary::Ordinary;
 use crate::{Full, InterfaceId};
 
 /// What IP knows of a segment that arrived. The TCP checksum has been verified.

@@ -389,6 +389,16 @@ impl Deadlines {
         self.loss_at.min(self.delayed_ack_at).min(self.user_at).min(self.pace_at)
     }
 
+    /// The wheel entry stands too late.
+    #[inline(always)]
+    pub(crate) fn are_before_armed(&self) -> bool {
+        let armed_at = self.armed_at;
+        self.loss_at < armed_at
+            || self.delayed_ack_at < armed_at
+            || self.user_at < armed_at
+            || self.pace_at < armed_at
+    }
+
     pub(crate) fn set_loss(&mut self, timer: LossTimer, at: Instant) {
         (self.loss, self.loss_at) = (timer, at);
     }

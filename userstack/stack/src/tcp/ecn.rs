@@ -49,9 +49,10 @@ impl Notification {
         }
     }
 
-    /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for.
-    pub(crate) fn has_answered(&self, ack: Seq) -> bool {
-        self.point.is_some_and(|point| ack.at_or_before(point))
+    /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for: text up to the point is
+    /// still out. `next` is SND.NXT; a point that lies gigabytes behind is not beyond `ack` again when the numbers wrap.
+    pub(crate) fn has_answered(&self, ack: Seq, next: Seq) -> bool {
+        self.point.is_some_and(|point| point.since(ack) <= next.since(ack))
     }
 
     /// The bits of new text, and whether it carries CWR. What is sent again, probes and what has no text carry none
@@ -119,5 +120,23 @@ impl Notification {
 
     fn agree(&mut self, agreed: bool) {
         (self.receives, self.sends) = (agreed, agreed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_came_down_gigabytes_ago_is_no_answer_to_a_mark_of_today() {
+        let mut notification = Notification::new(Ecn::Active);
+        notification.sends = true;
+        notification.on_reduced(Seq(1000));
+        assert!(
+            notification.has_answered(Seq(500), Seq(1500)) && notification.has_answered(Seq(1000), Seq(1500))
+        );
+        for ack in [1001, 1 << 30, (1 << 31) + 2000, u32::MAX - 100_000] {
+            assert!(!notification.has_answered(Seq(ack), Seq(ack) + 90_000), "{ack}");
+        }
     }
 }

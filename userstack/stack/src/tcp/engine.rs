@@ -402,7 +402,7 @@ impl Books {
         if effects.0 & Effects::EVENTS.0 & !connection.told.0 != 0 {
             tell(connection, key, effects, &mut self.events);
         }
-        if connection.deadlines.next() < connection.deadlines.armed_at {
+        if connection.deadlines.are_before_armed() {
             arm(connection, key, &mut self.wheel);
         }
         effects

@@ -243,10 +243,13 @@ impl Scoreboard {
         delivered: &mut Delivered,
     ) {
         let first = self.sent.partition_point(|sent| sent.end.at_or_before(from));
+        let mut before = first.checked_sub(1).and_then(|index| self.sent[index].sent_once_at());
         for sent in self.sent.range_mut(first..) {
             if sent.end.after(right) {
                 break;
             }
+            let left_after = before;
+            before = sent.sent_once_at();
             if sent.sacked || sent.start.before(left) {
                 continue;
             }
@@ -257,6 +260,11 @@ impl Scoreboard {
                 self.lost_bytes -= sent.len();
             }
             note_delivery(sent, clock, rack, delivered);
+            if sent.retransmitted
+                && let Some(at) = left_after
+            {
+                rack.on_delivered_after(at, sent.end, clock.now);
+            }
         }
     }
 
