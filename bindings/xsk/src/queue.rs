@@ -1,5 +1,8 @@
 //! A socket at work: chunks go out on the fill and transmit rings and come back on the receive and completion rings.
 
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 

@@ -201,7 +201,7 @@ fn register(fd: &OwnedFd, region: &Region, mode: CopyMode) -> Result<bool, BindE
     })
 }
 
-type Rings = (Producer<u64>, Consumer<u64>, Consumer<XdpDesc>, Producer<XdpDesc>);
+pub(crate) type Rings = (Producer<u64>, Consumer<u64>, Consumer<XdpDesc>, Producer<XdpDesc>);
 
 fn map_rings(fd: BorrowedFd<'_>) -> Result<Rings, BindError> {
     set_xdp_umem_fill_ring_size(fd, FILL_RING).map_err(kernel("sizing the fill ring"))?;
@@ -271,4 +271,26 @@ fn bind_error(error: Errno, interface: u32, queue: u32, mode: CopyMode) -> BindE
 
 fn kernel(what: &'static str) -> impl Fn(Errno) -> BindError {
     move |source| BindError::Kernel { what, source: source.into() }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// A socket whose kernel the test plays at the rings' other ends.
+    pub(crate) fn of_rings(rings: Rings, region: &Arc<Region>) -> Self {
+        let (fill, completion, receive, transmit) = rings;
+        let nothing = std::fs::File::open("/dev/null").expect("every system has it");
+        let fd = Arc::new(nothing.into());
+        let (mode, multi_buffer, queue) = (CopyMode::Copy, true, 0);
+        Self {
+            fill,
+            receive,
+            transmit,
+            completion,
+            fd,
+            region: Arc::clone(region),
+            mode,
+            multi_buffer,
+            queue,
+        }
+    }
 }
