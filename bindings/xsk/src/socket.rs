@@ -290,6 +290,7 @@ impl Socket {
             region: Arc::clone(region),
             mode,
             multi_buffer,
+            finishes_checksums: false,
             queue,
         }
     }
