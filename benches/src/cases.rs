@@ -1,6 +1,7 @@
 //! All cases, by name.
 
 use crate::count::Sums;
+use crate::stack::Deed;
 use crate::stack::Family::{V4, V6};
 use crate::{nic, relay, stack};
 
@@ -59,6 +60,17 @@ pub const CASES: &[Case] = &[
     cached("flows_1", "segment", || stack::drawn_evenly(1, 100_000)),
     cached("flows_1000", "segment", || stack::drawn_evenly(1_000, 100_000)),
     cached("flows_100000", "segment", || stack::drawn_evenly(100_000, 100_000)),
+    cached("flows_1000000", "segment", || stack::drawn_evenly(1_000_000, 100_000)),
+    heap("connections_1000", || stack::held_when_idle(1_000)),
+    heap("connections_1000000", || stack::held_when_idle(1_000_000)),
+    heap("resting_1000000", || stack::held_at_rest(1_000_000)),
+    work("new_connections", "connection", || stack::one_request_each(5_000)),
+    work("timer_insert_1000", "timer", || stack::timed(Deed::Insert, 1_000, 100_000)),
+    work("timer_insert_1000000", "timer", || stack::timed(Deed::Insert, 1_000_000, 100_000)),
+    work("timer_cancel_1000", "timer", || stack::timed(Deed::Cancel, 1_000, 100_000)),
+    work("timer_cancel_1000000", "timer", || stack::timed(Deed::Cancel, 1_000_000, 100_000)),
+    work("timer_expire_1000", "timer", || stack::timed(Deed::Expire, 1_000, 100_000)),
+    work("timer_expire_1000000", "timer", || stack::timed(Deed::Expire, 1_000_000, 100_000)),
     work("worker_udp", "datagram", || nic::between_two(10_000)),
     work("interfaces_1", "datagram", || nic::one_busy_of(1, 10_000)),
     work("interfaces_16", "datagram", || nic::one_busy_of(16, 10_000)),

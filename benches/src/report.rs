@@ -68,6 +68,31 @@ pub fn limits(all: &BTreeMap<&str, Figures>) -> String {
         3.0,
     );
     say(
+        "instructions, 1,000,000 connections to 1,000",
+        ratio(|f| f.instructions, "flows_1000000", "flows_1000"),
+        1.01,
+    );
+    say(
+        "time, 1,000,000 connections to 1,000 (does not fail a run)",
+        ratio(|f| f.nanos, "flows_1000000", "flows_1000"),
+        4.0,
+    );
+    say(
+        "heap bytes of one of 1,000,000 idle connections",
+        figure("connections_1000000", |f| f.held_bytes),
+        600.0,
+    );
+    say(
+        "nanoseconds of a new connection with its request and its end",
+        figure("new_connections", |f| f.nanos),
+        10_000.0,
+    );
+    for deed in ["insert", "cancel", "expire"] {
+        let of = |armed: &str| figure(&format!("timer_{deed}_{armed}"), |f| f.instructions);
+        let ratio = of("1000000").zip(of("1000")).map(|(many, few)| many / few);
+        say(&format!("instructions, to {deed} one of 1,000,000 timers to 1,000"), ratio, 1.25);
+    }
+    say(
         "instructions, a datagram with 256 interfaces to 1",
         ratio(|f| f.instructions, "interfaces_256", "interfaces_1"),
         1.1,

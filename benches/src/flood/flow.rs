@@ -26,8 +26,8 @@ const PIECE_BYTES: usize = 64 << 10;
 /// How the sender's segments leave.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Way {
-    RingAlone = 0,
-    AsIs = 1,
+    RingAlone,
+    AsIs,
 }
 
 pub fn round(lab: &Lab, way: Way, seconds: f64) -> Round {

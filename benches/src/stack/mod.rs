@@ -3,12 +3,16 @@
 mod bursts;
 mod datagrams;
 mod flows;
+mod idle;
 mod streams;
+mod timers;
 
 pub use bursts::received_in_bursts;
 pub use datagrams::{PAYLOAD_BYTES, RewriteTo, SESSIONS, forwarded};
 pub use flows::drawn_evenly;
+pub use idle::{held_at_rest, held_when_idle, one_request_each};
 pub use streams::{acknowledged, received, sent, sent_uncut};
+pub use timers::{Deed, timed};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;

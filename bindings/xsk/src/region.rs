@@ -51,6 +51,8 @@ pub(crate) struct Bound {
     sockets: Vec<Weak<OwnedFd>>,
     /// The registration takes chains of descriptors (`XDP_USE_SG`).
     pub multi_buffer: bool,
+    /// The registration has room for metadata before each packet that is sent, which may ask for a checksum.
+    pub finishes_checksums: bool,
 }
 
 impl Bound {

@@ -271,3 +271,34 @@ fn a_long_tcp_packet_is_cut_into_segments_where_the_neighbour_takes_no_large_one
         assert_eq!(checksum(u32::from(!checksum(0, &pseudo)), &packet[34..]), 0);
     }
 }
+
+#[test]
+fn a_segment_on_the_ring_may_leave_its_checksum_to_the_kernel() {
+    let Some(mut ends) = Ends::open_after(1_500, |lab| {
+        lab.node.run(&["ethtool", "-K", "n0", "tso", "off", "gso", "off", "tx", "off"]);
+    }) else {
+        return;
+    };
+    if ends.near.offloads().finishes_tcp_above != Some(0) {
+        println!("this kernel has no metadata of packets that are sent (Linux 6.11)");
+        return;
+    }
+    let mut burst = Burst::new();
+    for number in [3, 7] {
+        let mut segment = ends.segment(number);
+        let frame = segment.frame_mut(0).expect("one frame");
+        let len = (frame.len() - 34) as u16;
+        let pseudo = [&frame.bytes()[26..34], &[0, 6], &len.to_be_bytes()].concat();
+        let sum = !checksum(0, &pseudo);
+        frame.bytes_mut()[50..52].copy_from_slice(&sum.to_be_bytes());
+        burst.push(segment).expect("two are few");
+    }
+    ends.near.transmit(&mut burst);
+    assert_eq!(ends.transmitted_and_merged(), (2, 0));
+    let arrived = ends.arrivals("both arrive", |arrived| arrived.len() == 2);
+    for (packet, number) in arrived.iter().zip([3u8, 7]) {
+        let pseudo = [&packet[26..34], &[0, 6], &((packet.len() - 34) as u16).to_be_bytes()].concat();
+        assert_eq!(checksum(u32::from(!checksum(0, &pseudo)), &packet[34..]), 0, "segment {number}");
+        assert_eq!(text(packet), [number; 1_000]);
+    }
+}

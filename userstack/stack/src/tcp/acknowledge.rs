@@ -288,7 +288,7 @@ impl Connection {
     /// window alone decides.
     #[inline]
     pub(super) fn set_pace(&mut self, flight: u32) {
-        if !self.recovery.pacer.wanted {
+        if !self.recovery.pacer.is_wanted() {
             return;
         }
         let Recovery { control, window, rtt, pacer, .. } = &mut self.recovery;

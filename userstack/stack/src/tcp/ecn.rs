@@ -32,27 +32,38 @@ pub(crate) struct Notification {
     reduced: bool,
     /// The acknowledgement at hand echoes a mark: it widens no window (section 6.1.2).
     pub echoed: bool,
+    /// The window has come down, and [`point`](Self::point) says when.
+    lowered: bool,
     /// SND.NXT when the window came down last: echoes up to there are of the same congestion.
-    point: Option<Seq>,
+    point: Seq,
 }
 
 impl Notification {
     pub(crate) fn new(wish: Ecn) -> Self {
-        Self { wish, sends: false, receives: false, echo: false, reduced: false, echoed: false, point: None }
+        Self {
+            wish,
+            sends: false,
+            receives: false,
+            echo: false,
+            reduced: false,
+            echoed: false,
+            lowered: false,
+            point: Seq(0),
+        }
     }
 
     /// The window came down, for whatever reason: text sent before `next` was sent into the same congestion
     /// (section 6.1.2).
     pub(crate) fn on_reduced(&mut self, next: Seq) {
         if self.sends {
-            (self.reduced, self.point) = (true, Some(next));
+            (self.reduced, self.lowered, self.point) = (true, true, next);
         }
     }
 
     /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for: text up to the point is
     /// still out. `next` is SND.NXT; a point that lies gigabytes behind is not beyond `ack` again when the numbers wrap.
     pub(crate) fn has_answered(&self, ack: Seq, next: Seq) -> bool {
-        self.point.is_some_and(|point| point.since(ack) <= next.since(ack))
+        self.lowered && self.point.since(ack) <= next.since(ack)
     }
 
     /// The bits of new text, and whether it carries CWR. What is sent again, probes and what has no text carry none
