@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_segment_that_was_sent_again_and_is_lost_again_is_the_next_to_be_sent() {
-        let (mut board, _pool) = sent_segments(4, Seq(0));
+        let mut board = sent_segments(4, Seq(0));
         board.mark_lost_by_timeout(0, CLOCK.now);
         for start in [0, 100] {
             board.on_retransmitted(Seq(start), Seq(start + 100), CLOCK.now);
