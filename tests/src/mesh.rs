@@ -169,7 +169,7 @@ fn start_control(lab: &Lab) -> Process {
     let control = Process::start(
         &lab.node,
         binary("ringway-control"),
-        ["--listen", CONTROL, "--data", &store].into_iter().chain(prefixes),
+        ["--plain", "--listen", CONTROL, "--data", &store].into_iter().chain(prefixes),
     );
     wait_for_port(&lab.node, "127.0.0.1", CONTROL_PORT);
     control
@@ -198,6 +198,7 @@ fn node_config(directory: &Path, tables: Tables<'_>, settings: &str) -> String {
         }
         match key {
             _ if replaced => {}
+            "plain" if matches!(tables, Tables::Files(_)) => {}
             "state" => lines.push(format!("state: {}", state.display())),
             "control" => lines.push(source.clone()),
             _ => lines.push(line.to_owned()),
