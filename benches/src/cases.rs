@@ -40,6 +40,9 @@ const fn heap(name: &'static str, run: fn() -> Sums) -> Case {
 pub const CASES: &[Case] = &[
     work("tcp_receive_v4", "segment", || stack::received(V4, 10_000)),
     work("tcp_receive_v6", "segment", || stack::received(V6, 10_000)),
+    work("tcp_burst_1", "segment", || stack::received_in_bursts(1, 10_000)),
+    work("tcp_burst_8", "segment", || stack::received_in_bursts(8, 10_000)),
+    work("tcp_burst_32", "segment", || stack::received_in_bursts(32, 10_000)),
     work("tcp_send_v4", "segment", || stack::sent(V4, 10_000)),
     work("tcp_send_v6", "segment", || stack::sent(V6, 10_000)),
     work("tcp_ack_v4", "ack", || stack::acknowledged(V4, 5_000)),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use benches::baseline::{self, Baseline, Counts};
 use benches::cases::{CASES, Case};
-use benches::{report, runner};
+use benches::{relay, report, runner};
 use clap::Parser;
 
 /// Counts instructions, allocations and bytes of the data plane.
@@ -19,6 +19,9 @@ struct Arguments {
     update: bool,
     #[arg(long, default_value = "benches/baseline.json")]
     baseline: PathBuf,
+    /// Instead: what datagrams wait while a thousand connections arrive, in the core's own time.
+    #[arg(long)]
+    waits: bool,
     /// Runs this one case in this process and prints its sums.
     #[arg(long, hide = true)]
     case: Option<String>,
@@ -26,6 +29,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.waits {
+        print_waits();
+        return ExitCode::SUCCESS;
+    }
     let done = match &arguments.case {
         Some(name) => run_one(name),
         None => run_all(&arguments),
@@ -36,6 +43,12 @@ fn main() -> ExitCode {
             eprintln!("bench: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn print_waits() {
+    for every in relay::CONNECTIONS_EVERY {
+        println!("{}", report::waits(&relay::beside_new_connections(every)));
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::baseline::{Baseline, Counts};
 use crate::cases::Case;
+use crate::relay::Waits;
 use crate::runner::Figures;
 
 pub fn head() -> String {
@@ -67,4 +68,13 @@ pub fn limits(all: &BTreeMap<&str, Figures>) -> String {
     say("heap bytes of a connection before its first byte", figure("idle_unused", |f| f.held_bytes), 2048.0);
     say("heap bytes of a connection after one request", figure("idle_served", |f| f.held_bytes), 24_576.0);
     text
+}
+
+/// In the core's own time: other programs do not count, the frequency of the machine does.
+pub fn waits(waits: &Waits) -> String {
+    let Waits { every, calm_p99, busy_p99, busy_longest, busy } = waits;
+    format!(
+        "p99 of a datagram's wait: {calm_p99:.1?} calm, {busy_p99:.1?} (longest {busy_longest:.1?}) while 1,000 \
+         connections came, one every {every:?}, and were served in {busy:.1?}"
+    )
 }

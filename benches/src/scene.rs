@@ -97,6 +97,16 @@ impl Keeper {
         }
     }
 
+    /// Puts a packet on the wire towards this end.
+    pub fn give(&self, packet: Packet) {
+        self.inbound.borrow_mut().push_back(packet);
+    }
+
+    /// What waits there is gone.
+    pub fn drain(&self) {
+        self.inbound.borrow_mut().clear();
+    }
+
     pub fn waiting(&self) -> usize {
         self.inbound.borrow().len()
     }
@@ -123,11 +133,11 @@ pub fn attach<A: Admission>(
     worker: &mut Worker<A>,
     number: u16,
     address: (IpAddr, u8),
-    wire: Wire,
+    queue: impl QueuePair + 'static,
     now: Instant,
 ) {
     let name = format!("bench{number}");
-    let port = worker.add_port(Port::new(name.clone(), number.into(), Box::new(wire)));
+    let port = worker.add_port(Port::new(name.clone(), number.into(), Box::new(queue)));
     let config = InterfaceConfig {
         id: InterfaceId(number),
         name,

@@ -9,10 +9,12 @@
 mod http;
 mod idle;
 mod streams;
+mod waits;
 
 pub use http::{http1, http1_connections, http2};
 pub use idle::{after_one_request, before_the_first_byte};
 pub use streams::relayed;
+pub use waits::{CONNECTIONS_EVERY, Waits, beside_new_connections};
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,6 +40,11 @@ const BACKEND: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 1, 2));
 const HTTP1_PORT: u16 = 8080;
 const HTTP2_PORT: u16 = 8081;
 const TCP_PORT: u16 = 8090;
+const UDP_PORT: u16 = 8091;
+/// Requests that the gateway answers itself.
+const WAITS_PORT: u16 = 8092;
+/// The default of a session.
+const UDP_IDLE: Duration = Duration::from_secs(60);
 /// Virtual time of one round: about a busy worker's turn.
 const ROUND: Duration = Duration::from_micros(20);
 /// Rounds without any progress after which a case has failed.
@@ -152,12 +159,20 @@ fn table() -> Table {
         ("h1", HTTP1_PORT, Protocol::Http { routes: "h1".into() }, UpstreamProtocol::Http1),
         ("h2", HTTP2_PORT, Protocol::Http { routes: "h2".into() }, UpstreamProtocol::Http2),
         ("tcp", TCP_PORT, Protocol::Tcp { backends: vec![all_to("tcp")] }, UpstreamProtocol::Tcp),
+        (
+            "udp",
+            UDP_PORT,
+            Protocol::Udp { backends: vec![all_to("udp")], idle: UDP_IDLE },
+            UpstreamProtocol::Udp,
+        ),
+        ("many", WAITS_PORT, Protocol::Http { routes: "many".into() }, UpstreamProtocol::Http1),
     ] {
         let class = GATEWAY_CLASS.into();
         let (name_of, tcp) = (name.into(), Default::default());
         let listener = Listener { name: name_of, class, addresses: vec![GATE], port, protocol, tcp };
         table.listeners.insert(name.into(), listener);
-        table.routes.insert(name.into(), routes(name));
+        let backends = if name == "many" { vec![] } else { vec![all_to(name)] };
+        table.routes.insert(name.into(), routes(name, backends));
         table.clusters.insert(name.into(), cluster(name, upstream));
         let address = SocketAddr::new(BACKEND, port);
         let endpoint = Endpoint { address, weight: 1, healthy: true, workload: "default/backend".into() };
@@ -181,14 +196,14 @@ fn cluster(name: &str, protocol: UpstreamProtocol) -> Cluster {
     }
 }
 
-fn routes(name: &str) -> RouteTable {
+fn routes(name: &str, backends: Vec<WeightedCluster>) -> RouteTable {
     let matches =
         HttpMatch { path: PathMatch::Prefix("/".into()), method: None, headers: vec![], query: vec![] };
     let route = HttpRoute {
         name: format!("default/{name}/0/0"),
         matches,
         filters: vec![],
-        action: HttpAction::Forward(vec![all_to(name)]),
+        action: HttpAction::Forward(backends),
         timeouts: Timeouts::default(),
     };
     let host = VirtualHost { name: name.into(), domains: vec!["*".into()], routes: vec![route] };

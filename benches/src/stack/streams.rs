@@ -65,7 +65,7 @@ pub(super) fn establish(
     let syn = Tcp { seq: 0, ack: 0, syn: true, timestamps: (1, 0) };
     hand_over(stack, &mut Contiguous::new(&packets::tcp(&ends, &syn, &[])), now);
     stack.poll_transmit(tape, BURST, now);
-    let answer = packets::read_tcp(&tape.last);
+    let answer = packets::read_tcp(tape.last());
     let ack = Tcp { seq: 1, ack: answer.seq.wrapping_add(1), syn: false, timestamps: (1, answer.timestamp) };
     hand_over(stack, &mut Contiguous::new(&packets::tcp(&ends, &ack, &[])), now);
     let Poll::Ready(Ok(flow)) = stack.tcp_accept(listener) else { panic!("the handshake is complete") };
@@ -78,7 +78,7 @@ pub(super) fn hand_over(stack: &mut Stack, packet: &mut Contiguous, now: Instant
     debug_assert_eq!(verdict, Verdict::Consumed, "the template's packets are in order");
 }
 
-fn one(family: Family) -> (Stack, Template, Tape, Instant) {
+pub(super) fn one(family: Family) -> (Stack, Template, Tape, Instant) {
     let (mut stack, now) = scene(family, 1);
     let listener = listen(&mut stack, family);
     let mut tape = Tape::new();
@@ -160,7 +160,7 @@ fn send(family: Family, units: u64, what: Counted) -> Sums {
         });
         let segments = tape.packets - before;
         assert!(segments > 0, "the window is open after each round");
-        let last = packets::read_tcp(&tape.last);
+        let last = packets::read_tcp(tape.last());
         (sent, template.echo) = (sent + segments, last.timestamp);
         let mut acks = acknowledge(&mut template, last.seq.wrapping_add(last.text_bytes), text_bytes);
         now = now + Duration::from_micros(50);

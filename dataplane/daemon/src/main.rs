@@ -8,9 +8,8 @@ use clap::Parser;
 use daemon::config::NodeConfig;
 use tracing_subscriber::EnvFilter;
 
-/// Each worker allocates from memory of its own and frees what it allocated: mimalloc does that in a few instructions.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static HEAP: heap::Heap = heap::Heap;
 
 /// Carries this node's mesh traffic past the kernel: AF_XDP, a user-space TCP/IP stack and the proxy on it.
 #[derive(Debug, Parser)]
@@ -26,6 +25,7 @@ struct Flags {
 
 /// Exit statuses: 0 ended as asked, 1 could not start or go on, 2 usage.
 fn main() -> ExitCode {
+    heap::keep();
     let flags = Flags::parse();
     let filter = EnvFilter::try_from_env("RINGWAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

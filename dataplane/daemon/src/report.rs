@@ -242,6 +242,7 @@ fn worker(text: &mut Exposition, report: &WorkerReport) {
         ("from_rings", turns.packets_from_rings),
         ("wholes_steered", turns.wholes_steered),
         ("shown", turns.packets_shown),
+        ("merged", turns.packets_merged),
     ] {
         text.counter(
             "ringway_worker_packets_total",

@@ -250,6 +250,11 @@ impl Burst {
         self.packets.front()
     }
 
+    /// The `index`th packet, from the oldest.
+    pub fn get(&self, index: usize) -> Option<&Packet> {
+        self.packets.get(index)
+    }
+
     /// Every packet, oldest first, to look at.
     pub fn iter(&self) -> impl Iterator<Item = &Packet> {
         self.packets.iter()

@@ -27,6 +27,8 @@ pub struct TurnCounters {
     pub wholes_steered: u64,
     /// Copies of news of neighbours given to the other workers.
     pub packets_shown: u64,
+    /// Of those consumed, segments of a stream that went in as one with others.
+    pub packets_merged: u64,
 }
 
 impl TurnCounters {

@@ -19,6 +19,10 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const IPV6_FRAGMENT: u8 = 44;
+const IPV6_BYTES: usize = 40;
+const TCP_FLAGS_AT: usize = 13;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
 /// Extension headers that may stand between IPv6 and its payload, as the stack bounds them.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
@@ -60,13 +64,29 @@ pub fn owner(head: &[u8], workers: u16) -> Option<usize> {
     Some(steer::worker_of(tuple(head)?.hash(), workers).into())
 }
 
-fn tuple(frame: &[u8]) -> Option<Tuple> {
+/// Whether the packet asks for a new TCP connection: a SYN without an ACK. Behind IPv6 extension headers none is seen.
+pub fn opens_connection(frame: &[u8]) -> bool {
+    let Some((kind, packet)) = network(frame) else { return false };
+    let transport = match kind {
+        IPV4 if packet.get(9) == Some(&TCP) => usize::from(packet[0] & 0x0f) * 4,
+        IPV6 if packet.get(6) == Some(&TCP) => IPV6_BYTES,
+        _ => return false,
+    };
+    packet.get(transport + TCP_FLAGS_AT).is_some_and(|flags| flags & (SYN | ACK) == SYN)
+}
+
+/// The EtherType behind a tag, and what follows it.
+fn network(frame: &[u8]) -> Option<([u8; 2], &[u8])> {
     let tagged = frame.get(ETHERNET_ADDRESSES_BYTES..ETHERNET_BYTES)? == VLAN_TAG_TYPE;
     let at = if tagged { ETHERNET_BYTES + VLAN_TAG_BYTES } else { ETHERNET_BYTES };
     let packet = frame.get(at..)?;
-    match frame[at - 2..at] {
-        [a, b] if [a, b] == IPV4 => ipv4(packet, true),
-        [a, b] if [a, b] == IPV6 => ipv6(packet, true),
+    Some(([frame[at - 2], frame[at - 1]], packet))
+}
+
+fn tuple(frame: &[u8]) -> Option<Tuple> {
+    match network(frame)? {
+        (IPV4, packet) => ipv4(packet, true),
+        (IPV6, packet) => ipv6(packet, true),
         _ => None,
     }
 }
@@ -155,6 +175,27 @@ mod tests {
         assert_eq!(vlan_of(&frame(IPV4, &[])), None);
         assert_eq!(vlan_of(&frame(VLAN_TAG_TYPE, &[0x60, 100, 8, 0])), Some(100));
         assert_eq!(vlan_of(&frame(VLAN_TAG_TYPE, &[0x60, 0, 8, 0])), None);
+    }
+
+    #[test]
+    fn only_a_syn_without_an_ack_opens_a_connection() {
+        let packet = |version: u8, flags: u8| {
+            let (kind, mut packet) = if version == 4 { (IPV4, vec![0; 20]) } else { (IPV6, vec![0; 40]) };
+            (packet[0], packet[9 - usize::from(version == 6) * 3]) = (0x45, TCP);
+            let mut tcp = [0; 20];
+            tcp[TCP_FLAGS_AT] = flags;
+            frame(kind, &[&packet[..], &tcp].concat())
+        };
+        for version in [4, 6] {
+            assert!(opens_connection(&packet(version, SYN)));
+            assert!(opens_connection(&packet(version, SYN | 0xc0)), "with ECN's flags (RFC 3168)");
+            assert!(!opens_connection(&packet(version, SYN | ACK)));
+            assert!(!opens_connection(&packet(version, ACK)));
+            let whole = packet(version, SYN);
+            let flags_at = whole.len() - 20 + TCP_FLAGS_AT;
+            assert!((0..=flags_at).all(|len| !opens_connection(&whole[..len])), "cut short");
+        }
+        assert!(!opens_connection(&frame(IPV4, &udp4([10, 0, 0, 1], [10, 0, 0, 2], (1, 2), 0))));
     }
 
     #[test]

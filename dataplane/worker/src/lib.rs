@@ -18,6 +18,7 @@ mod flow;
 mod idle;
 mod latch;
 mod mailbox;
+mod newcomers;
 mod port;
 mod ports;
 mod ring;
@@ -39,13 +40,14 @@ pub use stack::{
     Prefix, Role, Route, RtpStream, SessionInfo, Stack,
 };
 
-use nic::{Burst, Packet, QueuePair};
+use nic::{BURST_PACKETS, Burst, Packet, QueuePair};
 use socket::Core;
-use stack::{Egress, Verdict, steer};
+use stack::{Egress, Pieces, Run, Verdict, steer};
 
+use newcomers::{NEWCOMERS_PER_TURN, Newcomers, Offered};
 use ports::Ports;
 use ring::Slot;
-use view::View;
+use view::{Together, View};
 use visits::{RESTING_VISITS_PER_TURN, Visits};
 
 /// Commands taken in one turn: a table change is one command, so this is never short of a second's worth.
@@ -54,6 +56,9 @@ const COMMANDS_PER_TURN: usize = 16;
 const TIMERS_PER_TURN: usize = 256;
 /// Packets of new segments built in one turn; with 64 a queue pair and turn received, ACKs and data keep up.
 const TRANSMITS_PER_TURN: usize = 256;
+/// Bursts taken from one queue pair in one turn while most of each are requests for connections, which are only set
+/// aside: a thousand of them do not keep what came after them waiting for further turns.
+const BURSTS_PER_VISIT: usize = 16;
 /// Packets taken from each ring in one turn.
 const RING_PACKETS_PER_TURN: usize = 64;
 
@@ -71,6 +76,7 @@ pub struct Worker<A> {
     number: usize,
     workers: u16,
     received: Burst,
+    newcomers: Newcomers,
     /// Nanoseconds from 1970 to the clock's zero: what captures stamp packets with. Zero in the simulator.
     epoch_nanos: u64,
     counters: TurnCounters,
@@ -121,6 +127,7 @@ impl<A: Admission> Worker<A> {
             number: place.number,
             workers,
             received: Burst::new(),
+            newcomers: Newcomers::default(),
             epoch_nanos: 0,
             counters: TurnCounters::default(),
         }
@@ -135,6 +142,7 @@ impl<A: Admission> Worker<A> {
         self.steer_whole();
         // What was forwarded does not wait for the tasks.
         self.ports.flush();
+        busy |= self.take_newcomers(now);
         busy |= self.core.run_tasks(now, expired);
         busy |= self.core.handle_timers(TIMERS_PER_TURN, now);
         busy |= self.transmit(now);
@@ -174,21 +182,58 @@ impl<A: Admission> Worker<A> {
 
     /// True when there were packets.
     fn visit(&mut self, port: usize, now: Instant) -> bool {
-        let queue = &mut self.ports.list[port].queue;
-        queue.set_time(self.epoch_nanos + now.as_nanos());
-        let received = queue.receive(&mut self.received);
-        while let Some(packet) = self.received.pop() {
-            self.counters.packets_received += 1;
-            self.handle(port, packet, now);
+        let mut any = false;
+        for _ in 0..BURSTS_PER_VISIT {
+            let queue = &mut self.ports.list[port].queue;
+            queue.set_time(self.epoch_nanos + now.as_nanos());
+            let received = queue.receive(&mut self.received);
+            any |= received > 0;
+            let mut set_aside = 0;
+            while !self.received.is_empty() {
+                set_aside += self.handle_front(port, now);
+            }
+            if received < BURST_PACKETS || set_aside <= received / 2 {
+                break;
+            }
         }
-        received > 0
+        any
     }
 
-    fn handle(&mut self, port: usize, mut packet: Packet, now: Instant) {
+    /// What was received first: segments of one stream together, any other packet by itself. How many were only set aside.
+    fn handle_front(&mut self, port: usize, now: Instant) -> usize {
+        let run = Run::at_front_of(&Together(&self.received));
+        let packets = run.map_or(1, |run| run.packets());
+        self.counters.packets_received += packets as u64;
+        if run.is_some_and(|run| self.handle_run(port, &run, now)) {
+            self.counters.packets_consumed += packets as u64;
+            self.counters.packets_merged += packets as u64;
+            (0..packets).for_each(|_| drop(self.received.pop()));
+            return 0;
+        }
+        let mut set_aside = 0;
+        for _ in 0..packets {
+            let Some(packet) = self.received.pop() else { break };
+            set_aside += usize::from(self.handle(port, packet, now));
+        }
+        set_aside
+    }
+
+    /// False: they are to be handled one by one.
+    fn handle_run(&mut self, port: usize, run: &Run, now: Instant) -> bool {
+        let pieces = Together(&self.received);
+        let head = pieces.piece(0);
+        let Some(interface) = self.ports.list[port].interface_of(head) else { return false };
+        let ours = self.workers == 1 || flow::owner(head, self.workers) == Some(self.number);
+        ours && self.core.handle_run(interface, run, &pieces, now)
+    }
+
+    /// True when nothing was done but to set it aside.
+    fn handle(&mut self, port: usize, mut packet: Packet, now: Instant) -> bool {
         let head = packet.frame(0).map_or(&[][..], |frame| frame.bytes());
         let Some(interface) = self.ports.list[port].interface_of(head) else {
             self.counters.packets_discarded += 1;
-            return self.ports.discards.count(Discard::VlanUnknown);
+            self.ports.discards.count(Discard::VlanUnknown);
+            return false;
         };
         if self.workers > 1 {
             // Before steering: an advertisement is IPv6, and its addresses would steer it to one worker alone.
@@ -197,12 +242,41 @@ impl<A: Admission> Worker<A> {
             } else {
                 let owner = flow::owner(head, self.workers).unwrap_or(self.number);
                 if owner != self.number {
-                    return self.steer(owner, interface, &packet);
+                    self.steer(owner, interface, &packet);
+                    return false;
                 }
             }
         }
+        if flow::opens_connection(head) && self.set_aside(interface, head, packet.len()) {
+            return true;
+        }
         let verdict = self.core.handle_packet(interface, &mut View(&mut packet), &mut self.application, now);
         self.conclude(verdict, |ports, out| ports.forward(out, packet));
+        false
+    }
+
+    /// A request for a connection waits for its share, or dies. False: it is to be handled now.
+    fn set_aside(&mut self, interface: InterfaceId, head: &[u8], bytes: usize) -> bool {
+        match self.newcomers.offer(interface, head, bytes) {
+            Offered::Waits => true,
+            Offered::Full => {
+                self.counters.packets_discarded += 1;
+                self.ports.discards.count(Discard::NewcomersFull);
+                true
+            }
+            Offered::TooLong => false,
+        }
+    }
+
+    /// True when there were any.
+    fn take_newcomers(&mut self, now: Instant) -> bool {
+        for taken in 0..NEWCOMERS_PER_TURN {
+            let Some((interface, mut slot)) = self.newcomers.take() else { return taken > 0 };
+            let verdict = self.core.handle_packet(interface, &mut slot, &mut self.application, now);
+            self.conclude(verdict, |ports, out| ports.forward_bytes(out, slot.bytes()));
+            self.newcomers.give_back(slot);
+        }
+        true
     }
 
     /// The packet's flow belongs to another worker: its bytes go there, its frames back to their pool.
@@ -263,6 +337,11 @@ impl<A: Admission> Worker<A> {
         let verdict = match slot.errand {
             Some(Errand::Transmit(interface)) => return self.ports.forward_bytes(interface, slot.bytes()),
             Some(Errand::Handle(interface)) => {
+                let bytes = slot.bytes();
+                if flow::opens_connection(bytes) && self.set_aside(interface, bytes, bytes.len()) {
+                    self.counters.packets_from_rings += 1;
+                    return;
+                }
                 self.core.handle_packet(interface, slot, &mut self.application, now)
             }
             Some(Errand::HandleWhole(interface)) => {
@@ -342,7 +421,10 @@ impl<A: Admission> Worker<A> {
 
     /// Nothing waits that only a turn can move on: the worker may sleep until its next deadline.
     pub fn is_idle(&self) -> bool {
-        self.mailbox.is_empty() && self.rings.iter().all(RingReceiver::is_empty) && !self.core.has_ready()
+        self.mailbox.is_empty()
+            && self.newcomers.is_empty()
+            && self.rings.iter().all(RingReceiver::is_empty)
+            && !self.core.has_ready()
     }
 
     /// A device has not taken all that is for it: the worker must come back soon, though nothing will wake it.

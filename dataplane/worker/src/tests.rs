@@ -13,6 +13,7 @@ use crate::{
     flow, mailbox, ring,
 };
 
+mod newcomers;
 mod ports;
 
 const NOW: Instant = Instant::from_nanos(1_000_000_000);

@@ -1,7 +1,7 @@
-//! A received packet as the stack sees it.
+//! Received packets as the stack sees them.
 
-use nic::Packet;
-use stack::Chain;
+use nic::{Burst, Packet};
+use stack::{Chain, Pieces};
 
 /// Lends a packet's frames to the stack for one call. The simulator has the like for its hosts: the trait is the
 /// stack's and the packet the queue pairs', and no crate knows both that worker and simulator may name.
@@ -37,5 +37,21 @@ impl Chain for View<'_> {
 
     fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
+    }
+}
+
+/// A burst, to look for segments that follow each other.
+#[derive(Debug)]
+pub struct Together<'a>(pub &'a Burst);
+
+impl Pieces for Together<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn piece(&self, index: usize) -> &[u8] {
+        let frame =
+            self.0.get(index).filter(|packet| packet.frames() == 1).and_then(|packet| packet.frame(0));
+        frame.map_or(&[], |frame| frame.bytes())
     }
 }

@@ -11,7 +11,7 @@ enum May {
 
 fn arrows(name: &str) -> Option<May> {
     Some(May::Name(match name {
-        "bpf" | "xsk" | "dpdk-sys" | "memif" | "stack" | "model" => &[],
+        "bpf" | "heap" | "xsk" | "dpdk-sys" | "memif" | "stack" | "model" => &[],
         "dpdk" => &["dpdk-sys"],
         "socket" => &["stack"],
         "sim" => &["stack", "socket", "nic"],
@@ -20,7 +20,7 @@ fn arrows(name: &str) -> Option<May> {
         "proxy" => &["socket", "model", "identity"],
         "host" | "identity" => &["model"],
         "xds" => &["model", "identity"],
-        "daemon" => &["nic", "worker", "proxy", "host", "socket", "xds", "model", "identity"],
+        "daemon" => &["heap", "nic", "worker", "proxy", "host", "socket", "xds", "model", "identity"],
         "server" => &["model", "xds", "identity"],
         "cli" => &["model", "xds", "host", "identity"],
         "tests" | "benches" => return Some(May::NameAll),

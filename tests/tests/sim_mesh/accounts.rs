@@ -70,9 +70,10 @@ pub fn assert_balance(world: &World) {
 
 /// What the stack counted are verdicts; of the worker's own reasons, those for received packets are.
 fn assert_reasons(number: usize, stack: u64, worker: &worker::Worker<proxy::Proxy>) {
-    let least = stack + worker.discards().of(Discard::VlanUnknown);
+    let of_worker = |reason| worker.discards().of(reason);
+    let least = stack + of_worker(Discard::VlanUnknown) + of_worker(Discard::NewcomersFull);
     // A full ring kills what is steered, which has a verdict, and what another worker should transmit, which had one.
-    let most = least + worker.discards().of(Discard::RingFull);
+    let most = least + of_worker(Discard::RingFull);
     let discarded = worker.counters().packets_discarded;
     assert!(
         (least..=most).contains(&discarded),

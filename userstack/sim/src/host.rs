@@ -1,26 +1,28 @@
 //! A simulated host: one core's stack and tasks, with link ends for interfaces, and a clock of its own.
 
-use nic::Packet;
+use nic::{Burst, Packet, QueuePair};
 use socket::{Core, TaskId};
 use stack::{
-    Admission, Config, Discards, FirstDatagram, Forward, Instant, InterfaceConfig, InterfaceId, Route, Stack,
-    Verdict,
+    Admission, Config, Discards, FirstDatagram, Forward, Instant, InterfaceConfig, InterfaceId, Route, Run,
+    Stack, Verdict,
 };
 
-use crate::packet::{Ends, PacketChain};
+use crate::packet::{Ends, PacketChain, Together};
 use crate::{Clock, LinkEnd, Node};
 
-/// Packets that an interface gives to one turn, and that a turn sends (DESIGN, the turn's budgets).
+/// Packets that a turn sends (DESIGN, the turn's budgets).
 const BURST_PACKETS: usize = 64;
 const TIMERS_PER_TURN: usize = 256;
 
-/// What a host did with what it received: `received` is the sum of the others.
+/// What a host did with what it received: `received` is the sum of the three that follow.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostCounters {
     pub received: u64,
     pub consumed: u64,
     pub forwarded: u64,
     pub discarded: u64,
+    /// Of those consumed, segments of a stream that went in as one with others.
+    pub merged: u64,
 }
 
 /// A [`Core`] on simulated links.
@@ -34,6 +36,8 @@ pub struct Host {
     routes: Vec<Route>,
     admission: DebugAdmission,
     counters: HostCounters,
+    /// Empty between turns.
+    received: Burst,
     /// Of the lives before the last restart: at their verdict, and later.
     past_discards: [Discards; 2],
     /// The last turn left work for the next.
@@ -54,6 +58,7 @@ impl Host {
             routes: Vec::new(),
             admission: DebugAdmission(Box::new(Deliver)),
             counters: HostCounters::default(),
+            received: Burst::new(),
             past_discards: Default::default(),
             busy: false,
             now: Instant::ZERO,
@@ -137,20 +142,38 @@ impl Host {
     }
 
     fn receive(&mut self, now: Instant) {
-        for (interface, end) in &self.ends {
-            for _ in 0..BURST_PACKETS {
-                let Some(mut packet) = end.receive_one() else { break };
-                let mut chain = PacketChain(&mut packet);
-                let verdict = self.core.handle_packet(*interface, &mut chain, self.admission.0.as_mut(), now);
-                self.counters.received += 1;
-                match verdict {
-                    Verdict::Consumed => self.counters.consumed += 1,
-                    Verdict::Discarded(_) => self.counters.discarded += 1,
-                    Verdict::Forward(to) => {
-                        self.counters.forwarded += 1;
-                        forward(&self.ends, to, packet);
+        for at in 0..self.ends.len() {
+            let (interface, mut end) = self.ends[at].clone();
+            let mut burst = std::mem::take(&mut self.received);
+            end.receive(&mut burst);
+            self.counters.received += burst.len() as u64;
+            while !burst.is_empty() {
+                let run = Run::at_front_of(&Together(&burst));
+                let packets = run.map_or(1, |run| run.packets());
+                let merged =
+                    run.is_some_and(|run| self.core.handle_run(interface, &run, &Together(&burst), now));
+                for packet in (0..packets).map_while(|_| burst.pop()) {
+                    if merged {
+                        self.counters.consumed += 1;
+                        self.counters.merged += 1;
+                    } else {
+                        self.handle(interface, packet, now);
                     }
                 }
+            }
+            self.received = burst;
+        }
+    }
+
+    fn handle(&mut self, interface: InterfaceId, mut packet: Packet, now: Instant) {
+        let mut chain = PacketChain(&mut packet);
+        let verdict = self.core.handle_packet(interface, &mut chain, self.admission.0.as_mut(), now);
+        match verdict {
+            Verdict::Consumed => self.counters.consumed += 1,
+            Verdict::Discarded(_) => self.counters.discarded += 1,
+            Verdict::Forward(to) => {
+                self.counters.forwarded += 1;
+                forward(&self.ends, to, packet);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How a simulated host's stack sees packets, and where it writes its own.
 
-use nic::Packet;
-use stack::{Chain, Egress, Full, InterfaceId, Offloads};
+use nic::{Burst, Packet};
+use stack::{Chain, Egress, Full, InterfaceId, Offloads, Pieces};
 
 use crate::LinkEnd;
 use crate::end::packet_of;
@@ -39,6 +39,22 @@ impl Chain for PacketChain<'_> {
 
     fn truncate(&mut self, len: usize) {
         self.0.truncate(len);
+    }
+}
+
+/// A burst, to look for segments that follow each other.
+#[derive(Debug)]
+pub(crate) struct Together<'a>(pub(crate) &'a Burst);
+
+impl Pieces for Together<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn piece(&self, index: usize) -> &[u8] {
+        let frame =
+            self.0.get(index).filter(|packet| packet.frames() == 1).and_then(|packet| packet.frame(0));
+        frame.map_or(&[], |frame| frame.bytes())
     }
 }
 

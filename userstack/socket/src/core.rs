@@ -8,7 +8,9 @@ use std::ops::DerefMut;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use stack::{Admission, Chain, Egress, FirstDatagram, Forward, Instant, InterfaceId, Stack, Verdict};
+use stack::{
+    Admission, Chain, Egress, FirstDatagram, Forward, Instant, InterfaceId, Pieces, Run, Stack, Verdict,
+};
 
 use crate::ready::{Doorbell, TaskId};
 use crate::scope::{self, Scope};
@@ -71,6 +73,18 @@ impl Core {
         self.scope.set_now(now);
         let admission = &mut Inside { scope: &self.scope, admission };
         self.scope.stack.borrow_mut().handle_packet(interface, packet, admission, now)
+    }
+
+    /// Segments of one stream arrived ([`Stack::handle_run`]). False: they are to be handled one by one.
+    pub fn handle_run(
+        &mut self,
+        interface: InterfaceId,
+        run: &Run,
+        pieces: &dyn Pieces,
+        now: Instant,
+    ) -> bool {
+        self.scope.set_now(now);
+        self.scope.stack.borrow_mut().handle_run(interface, run, pieces, now)
     }
 
     /// A packet that another worker put together from fragments ([`Stack::poll_steered`]); as [`Core::handle_packet`].

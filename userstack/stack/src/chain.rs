@@ -12,6 +12,11 @@ pub trait Chain {
     /// The `index`th chunk; empty beyond the last.
     fn chunk(&self, index: usize) -> &[u8];
 
+    /// All of the packet, if it is one chunk.
+    fn in_one(&self) -> Option<&[u8]> {
+        (self.chunks() == 1).then(|| self.chunk(0))
+    }
+
     /// The `index`th chunk, to rewrite in place.
     fn chunk_mut(&mut self, index: usize) -> &mut [u8];
 

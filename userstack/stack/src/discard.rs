@@ -271,6 +271,8 @@ discards! {
     TransmitFull = "transmit_full",
     /// The ring to the worker that owns the flow or the queue is full.
     RingFull = "ring_full",
+    /// As many requests for connections wait for their share of the worker's turns as may.
+    NewcomersFull = "newcomers_full",
 }
 
 /// One counter a reason.

@@ -94,6 +94,7 @@ impl Hasher for Folded {
 }
 
 /// An address in the form that tables are keyed by: IPv4 as IPv4-mapped IPv6, which is never accepted from the wire.
+#[inline]
 pub(crate) fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),

@@ -5,6 +5,7 @@ use crate::header::Header;
 use crate::icmp::{self, Kind, Problem};
 use crate::link::{self, Link};
 use crate::locals::is_group;
+use crate::ordinary::Prediction;
 use crate::output::Next;
 use crate::reassembly::Added;
 use crate::stack::{Stack, Steered};
@@ -29,6 +30,8 @@ pub(crate) struct Arrived {
     pub link: Link,
     /// Put together from fragments: it lies in memory of the stack's, not of the caller's.
     pub reassembled: bool,
+    /// Its TCP checksum was found right.
+    pub summed: bool,
 }
 
 impl Stack {
@@ -40,7 +43,11 @@ impl Stack {
         admission: &mut dyn Admission,
         now: Instant,
     ) -> Verdict {
-        self.on_frame(interface, packet, admission, now).unwrap_or_else(|reason| {
+        let prediction = self.take_ordinary(interface, packet, now);
+        if prediction == Prediction::Taken {
+            return Verdict::Consumed;
+        }
+        self.on_frame(interface, packet, prediction, admission, now).unwrap_or_else(|reason| {
             self.discards.count(reason);
             Verdict::Discarded(reason)
         })
@@ -72,13 +79,16 @@ impl Stack {
         let link = Link::parse(packet.bytes(), config)?;
         let header =
             parse_ip(&link, packet.bytes(), packet.total_len())?.ok_or(Discard::EthernetUnknownType)?;
-        self.on_whole(&Arrived { interface, link, reassembled: true }, &header, packet, admission, now)
+        let arrived = Arrived { interface, link, reassembled: true, summed: false };
+        self.on_whole(&arrived, &header, packet, admission, now)
     }
 
+    #[inline(never)]
     fn on_frame(
         &mut self,
         interface: InterfaceId,
         packet: &mut dyn Chain,
+        prediction: Prediction,
         admission: &mut dyn Admission,
         now: Instant,
     ) -> Result<Verdict, Discard> {
@@ -92,7 +102,8 @@ impl Stack {
         if header.end < total_len {
             packet.truncate(header.end);
         }
-        let arrived = Arrived { interface, link, reassembled: false };
+        let summed = prediction == Prediction::Correct;
+        let arrived = Arrived { interface, link, reassembled: false, summed };
         if header.fragment.is_some() {
             return self.on_fragment(&arrived, &header, packet, admission, now);
         }
@@ -232,7 +243,9 @@ impl Stack {
             self.check_taken(arrived, header)?;
             self.output.locals.remember_taken(arrived.interface, source, destination);
         }
-        check_tcp(packet, header, self.may_be_unfinished(arrived.interface))?;
+        if !arrived.summed {
+            check_tcp(packet, header, self.may_be_unfinished(arrived.interface))?;
+        }
         let (interface, ecn) = (arrived.interface, header.ecn);
         let arrival = Arrival { interface, local: destination, remote: source, ecn };
         self.tcp.handle_segment(arrival, packet, header.transport, now)?;
@@ -269,7 +282,7 @@ impl Stack {
 }
 
 /// The IP header behind the link header, in the first chunk of a packet of `total_len`; `None`: it is ARP.
-fn parse_ip(link: &Link, head: &[u8], total_len: usize) -> Result<Option<Header>, Discard> {
+pub(crate) fn parse_ip(link: &Link, head: &[u8], total_len: usize) -> Result<Option<Header>, Discard> {
     match link.ether_type {
         ether_type::IPV4 => ipv4::parse(head, link.len, total_len).map(Some),
         ether_type::IPV6 => ipv6::parse(head, link.len, total_len).map(Some),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod burst;
 pub mod chain;
 mod checksum;
 pub mod config;
@@ -31,13 +32,17 @@ mod link;
 mod locals;
 mod ndp;
 mod neighbour;
+mod ordinary;
 mod outbox;
 mod output;
 mod pmtu;
 mod reassembly;
+mod recent;
 mod route;
+pub mod run;
 mod send_datagram;
 mod share;
+mod sink;
 pub mod stack;
 pub mod steer;
 pub mod tcp;
@@ -56,6 +61,7 @@ pub use forward::{
     Admission, FirstDatagram, Forward, Rewrite, RtpStream, SessionCounts, SessionInfo, Traffic,
 };
 pub use interface::{InterfaceConfig, InterfaceId, Prefix, Role, Route};
+pub use run::{Pieces, Run};
 pub use share::{Holding, Share};
 pub use stack::{Stack, Steered};
 pub use tcp::{

@@ -23,17 +23,14 @@ const TAKEN: usize = 64;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 struct Taken {
     interface: InterfaceId,
-    source: IpAddr,
-    destination: IpAddr,
+    /// As [`bits`] has them.
+    source: u128,
+    destination: u128,
 }
 
 impl Taken {
     fn place(&self) -> usize {
-        let low = match self.source {
-            IpAddr::V4(source) => source.octets()[3],
-            IpAddr::V6(source) => source.octets()[15],
-        };
-        (usize::from(low) + usize::from(self.interface.0)) % TAKEN
+        (self.source as usize).wrapping_add(usize::from(self.interface.0)) % TAKEN
     }
 }
 
@@ -71,13 +68,13 @@ impl Locals {
     /// Whether [`Locals::remember_taken`] was told of this pair since the interfaces changed last.
     #[inline]
     pub fn was_taken(&self, interface: InterfaceId, source: IpAddr, destination: IpAddr) -> bool {
-        let pair = Taken { interface, source, destination };
+        let pair = Taken { interface, source: bits(source), destination: bits(destination) };
         self.taken[pair.place()] == Some(pair)
     }
 
     /// A unicast packet of this pair passed every check of its addresses.
     pub fn remember_taken(&mut self, interface: InterfaceId, source: IpAddr, destination: IpAddr) {
-        let pair = Taken { interface, source, destination };
+        let pair = Taken { interface, source: bits(source), destination: bits(destination) };
         self.taken[pair.place()] = Some(pair);
     }
 

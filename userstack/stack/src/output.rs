@@ -1,7 +1,7 @@
 //! The sending half of IP: finds the way of a packet, resolves the next hop, writes link and IP headers, fragments.
 //!
-//! Everything of the stack that sends goes through here; TCP by [`Sink`], which writes straight into the egress, the
-//! others by the outbox.
+//! Everything of the stack that sends goes through here; TCP by `sink`, which writes straight into the egress, the others
+//! by the outbox.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -14,21 +14,12 @@ use crate::neighbour::{Claim, Due, Evicted, Neighbours, Solicit};
 use crate::outbox::Outbox;
 use crate::pmtu::PathMtus;
 use crate::route::Routes;
-use crate::tcp::boundary::{Outgoing, Path, Refused, SegmentSink};
+use crate::tcp::boundary::{Path, Refused};
 use crate::wire::{
-    ARP_BYTES, Arp, BROADCAST, IPV4_BYTES, IPV6_BYTES, LINK_AND_IP_BYTES, Mac, NDP_BYTES, NDP_HOPS,
-    NDP_SOLICITATION, ether_type, multicast_mac, protocol, set_word, solicited_node,
+    ARP_BYTES, Arp, BROADCAST, IPV4_BYTES, IPV6_BYTES, Mac, NDP_BYTES, NDP_HOPS, NDP_SOLICITATION,
+    ether_type, multicast_mac, protocol, set_word, solicited_node,
 };
-use crate::{
-    Discard, Discards, Egress, Instant, InterfaceConfig, InterfaceId, Prefix, Route, ipv4, ipv6, steer,
-};
-
-/// Longest TCP header (RFC 9293, section 3.1: a data offset of 15 words).
-const MAX_TCP_HEADER_BYTES: usize = 60;
-/// Text of a segment that is finished without asking: what an Ethernet MTU carries costs less to sum than to ask for.
-const ALWAYS_FINISHED_BYTES: usize = 2_048;
-/// The checksum's place in it (the same section).
-const TCP_CHECKSUM_AT: usize = 16;
+use crate::{Discard, Discards, Instant, InterfaceConfig, InterfaceId, Prefix, Route, ipv4, ipv6, steer};
 
 /// Interfaces, routes, neighbours, path MTUs and the outbox of one core.
 #[derive(Debug)]
@@ -172,7 +163,13 @@ impl Output {
 
     // ---- paths ----
 
-    fn is_current(&self, path: &Path) -> bool {
+    /// Another one when interfaces, addresses or routes have changed.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    #[inline]
+    pub fn is_current(&self, path: &Path) -> bool {
         path.generation == self.generation
     }
 
@@ -221,7 +218,7 @@ impl Output {
     }
 
     /// The same of a stream's packet.
-    fn stream_mtu(&self, remote: IpAddr, path: &Path, now: Instant) -> Option<u16> {
+    pub fn stream_mtu(&self, remote: IpAddr, path: &Path, now: Instant) -> Option<u16> {
         let interface = self.locals.find(path.interface?)?;
         Some(self.paths.stream_limit(remote, interface.mtu, now))
     }
@@ -467,95 +464,4 @@ pub(crate) fn write_ndp(
     let fields = ipv6::Fields { source, destination, protocol, hops, ecn: 0, payload_len: NDP_BYTES };
     ipv6::write(&mut frame[start..], fields);
     frame.extend_from_slice(&message);
-}
-
-/// IP as TCP sees it during one `poll_transmit`: segments go straight into the egress.
-pub(crate) struct Sink<'a> {
-    pub output: &'a mut Output,
-    pub egress: &'a mut dyn Egress,
-    pub now: Instant,
-    /// Segments that went into the egress.
-    pub sent: usize,
-}
-
-impl Sink<'_> {
-    /// An address that left us is another host's now: nothing is sent from it, until it comes back (RFC 1122, section
-    /// 3.3.4.2). Looked at when interfaces or routes have changed.
-    fn check_source(&self, local: IpAddr) -> Result<(), Refused> {
-        if self.output.locals.is_source(local) { Ok(()) } else { Err(Refused::NoRoute) }
-    }
-
-    /// Whether a segment with that much text may leave the stack with the pseudo-header's sum alone.
-    fn may_stay_unfinished(&self, interface: InterfaceId, text_bytes: usize) -> bool {
-        text_bytes > ALWAYS_FINISHED_BYTES
-            && self.egress.offloads(interface).finishes_tcp_above.is_some_and(|above| text_bytes > above)
-    }
-}
-
-impl SegmentSink for Sink<'_> {
-    /// The path itself is chosen by [`Sink::send`], which knows the ports: equal routes share connections.
-    fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused> {
-        let mut path = *path;
-        if !self.output.is_current(&path) {
-            self.check_source(local)?;
-            let hash = steer::address_hash(local, remote);
-            path.interface = self.output.find_route(remote, hash, None).map(|(interface, _)| interface);
-        }
-        self.output.stream_mtu(remote, &path, self.now).ok_or(Refused::NoRoute)
-    }
-
-    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
-        let (source, destination) = (segment.local.ip(), segment.remote.ip());
-        if !self.output.is_current(path) {
-            self.check_source(source)?;
-            self.output.resolve((segment.local, segment.remote), None, path, self.now)?;
-        }
-        let id = path.interface.ok_or(Refused::NoRoute)?;
-        let mac = self.output.neighbour_mac(path.neighbour, self.now);
-        let [first, second] = segment.payload;
-        let len = segment.header.len() + first.len() + second.len();
-        if self.may_stay_unfinished(id, first.len() + second.len()) {
-            let sum = Sum::pseudo_header(source, destination, protocol::TCP, len);
-            set_word(segment.header, TCP_CHECKSUM_AT, sum.fold());
-        } else {
-            write_tcp_checksum(segment.header, source, destination, segment.payload);
-        }
-
-        let interface = self.output.locals.find(id).ok_or(Refused::NoRoute)?;
-        let kind = if source.is_ipv4() { ether_type::IPV4 } else { ether_type::IPV6 };
-        let mut buffer = [0; LINK_AND_IP_BYTES + MAX_TCP_HEADER_BYTES];
-        let mut at = link::write_header(&mut buffer, interface, mac.unwrap_or_default(), kind);
-        let envelope = Envelope {
-            source,
-            destination,
-            protocol: protocol::TCP,
-            hops: crate::wire::HOPS,
-            ecn: segment.ecn,
-            // Path MTU discovery; an identification of zero is fine for what is never fragmented (RFC 6864).
-            dont_fragment: true,
-        };
-        at += write_ip_header(&mut buffer[at..], envelope, 0, len);
-        buffer[at..at + segment.header.len()].copy_from_slice(segment.header);
-        let header = &buffer[..at + segment.header.len()];
-        if mac.is_some() {
-            self.egress.emit(id, header, segment.payload)?;
-            self.sent += 1;
-            return Ok(());
-        }
-        let mut frame = self.output.outbox.buffer();
-        [header, first, second].iter().for_each(|part| frame.extend_from_slice(part));
-        self.output.neighbours.wait(path.neighbour, frame).map_err(|frame| {
-            self.output.outbox.recycle(frame);
-            Refused::Resolving
-        })
-    }
-}
-
-fn write_tcp_checksum(header: &mut [u8], source: IpAddr, destination: IpAddr, payload: [&[u8]; 2]) {
-    let len = header.len() + payload[0].len() + payload[1].len();
-    let mut sum = Sum::pseudo_header(source, destination, protocol::TCP, len);
-    sum.add(header);
-    sum.add(payload[0]);
-    sum.add(payload[1]);
-    set_word(header, TCP_CHECKSUM_AT, sum.checksum());
 }

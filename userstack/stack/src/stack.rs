@@ -8,8 +8,10 @@ use std::task::Poll;
 use crate::forward::{SessionInfo, table::Sessions};
 use crate::limit::TokenBucket;
 use crate::neighbour::Claim;
-use crate::output::{Output, Sink};
+use crate::output::Output;
 use crate::reassembly::Reassembly;
+use crate::recent::Recent;
+use crate::sink::Sink;
 use crate::tcp::engine::{Tcp, TcpConfig};
 use crate::tcp::{
     ConnectError, FlowKey, ListenError, ListenSpec, ListenerKey, Splice, TcpError, TcpEvent, TcpHoldings,
@@ -39,6 +41,7 @@ pub struct Stack {
     pub(crate) sockets: Sockets,
     pub(crate) sessions: Sessions,
     pub(crate) reassembly: Reassembly,
+    pub(crate) recent: Recent,
     pub(crate) steered: VecDeque<Steered>,
     pub(crate) discards: Discards,
     pub(crate) error_limit: TokenBucket,
@@ -73,6 +76,7 @@ impl Stack {
             sockets: Sockets::new(Key::new(&config.secret, 5)),
             sessions: Sessions::new(Key::new(&config.secret, 6), sessions, now),
             reassembly: Reassembly::new(Key::new(&config.secret, 7), reassembly_bytes, now),
+            recent: Recent::default(),
             steered: VecDeque::new(),
             discards: Discards::default(),
             error_limit: TokenBucket::noisy(ERRORS_PER_SECOND, ERRORS_BURST, Key::new(&config.secret, 11)),
@@ -155,9 +159,9 @@ impl Stack {
         let mut left = budget;
         let mut more = self.output.outbox.transmit(egress, &mut left);
         if left > 0 {
-            let mut sink = Sink { output: &mut self.output, egress, now, sent: 0 };
+            let mut sink = Sink::new(&mut self.output, egress, now);
             more |= self.tcp.poll_transmit(&mut sink, left, now);
-            left = left.saturating_sub(sink.sent);
+            left = left.saturating_sub(sink.sent());
             // Requests for neighbours that the segments just wanted.
             more |= self.output.outbox.transmit(egress, &mut left);
         } else {

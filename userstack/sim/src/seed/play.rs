@@ -381,6 +381,7 @@ impl Play {
         }
         for side in Side::BOTH {
             let mut host = self.host(side).borrow_mut();
+            reached.merged(host.counters().merged);
             for discards in [host.discards(), host.late_discards()] {
                 discards.iter().for_each(|(discard, packets)| reached.discards(discard, packets));
             }

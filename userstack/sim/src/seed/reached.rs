@@ -58,6 +58,8 @@ const TOO_MANY: &str = "takes thousands of packets or connections at once: the s
 const NO_SESSIONS: &str = "hosts here end datagrams and forward none: tests/sim_mesh does";
 const NO_WORKER: &str = "the worker's, and hosts here have none: tests/sim_mesh does";
 
+const MERGED: &str = "merged";
+
 /// Which of RFC 9293's states were seen: a bit each, so that looking costs little.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct SeenStates(u16);
@@ -86,6 +88,11 @@ impl Reached {
 
     pub(super) fn packets(&mut self, fate: Fate, packets: u64) {
         self.add("packet", fate.name(), packets);
+    }
+
+    /// Segments that went in as one with others of their burst.
+    pub(super) fn merged(&mut self, packets: u64) {
+        self.add("packet", MERGED, packets);
     }
 
     pub(super) fn discards(&mut self, discard: Discard, packets: u64) {
@@ -123,8 +130,9 @@ fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
     let states = STATES.iter().map(|name| ("state", *name));
     let faults = Fault::NAMES.iter().map(|name| ("fault", *name));
     let fates = Fate::ALL.iter().map(|fate| ("packet", fate.name()));
+    let merged = std::iter::once(("packet", MERGED));
     let discards = Discard::ALL.iter().map(|discard| ("discard", discard.name()));
-    states.chain(faults).chain(fates).chain(discards)
+    states.chain(faults).chain(fates).chain(merged).chain(discards)
 }
 
 impl fmt::Display for Reached {

@@ -133,9 +133,15 @@ impl Connection {
                 recovery.scoreboard.presume_fewer(u32::MAX);
             }
         }
+        self.move_unacked(ack, pool, clock.now);
+    }
+
+    /// What is behind it is let go.
+    #[inline]
+    pub(super) fn move_unacked(&mut self, ack: Seq, pool: &mut Pool, now: Instant) {
         self.send.unacked = ack;
         if self.user.timeout_ms > 0 {
-            self.send.progress_at_ms = clock.now.as_millis() as u32;
+            self.send.progress_at_ms = now.as_millis() as u32;
         }
         self.send.longest.on_acked(ack);
         if self.send.search.is_some() {
@@ -221,9 +227,19 @@ impl Connection {
         if self.recovery.phase == Phase::Recovery {
             return self.reduce_window(delivered.bytes, advanced > 0 && !more_lost);
         }
-        if advanced == 0 || self.ecn.echoed {
-            return;
+        if advanced > 0 && !self.ecn.echoed {
+            self.widen_window(delivered.bytes.min(advanced), delivered.newest_sent_at, flight, now);
         }
+    }
+
+    /// New data, of which `bytes` count, was acknowledged outside of recovery.
+    pub(super) fn widen_window(
+        &mut self,
+        bytes: u32,
+        newest_sent_at: Option<Instant>,
+        flight: u32,
+        now: Instant,
+    ) {
         let recovery = &mut self.recovery;
         let window = &mut recovery.window;
         // A window that is not used says nothing about the path (RFC 7661's concern, Linux's rule).
@@ -231,9 +247,9 @@ impl Connection {
         let timeout = recovery.rtt.timeout_nanos();
         let waiting = self.send.unsent() > 0;
         window.note_use(used || waiting, flight, timeout, now);
-        let acked = Acked { bytes: delivered.bytes.min(advanced), ..self.acked(delivered, now) };
-        let Self { recovery, .. } = self;
         if used {
+            let acked = self.acked(bytes, newest_sent_at, now);
+            let Self { recovery, .. } = self;
             recovery.control.algorithm().on_ack(&mut recovery.window, &acked);
         } else {
             recovery.control.algorithm().on_unused(now);
@@ -242,7 +258,7 @@ impl Connection {
 
     /// An algorithm that owns its window hears of every delivery, with its rate.
     fn follow_model(&mut self, delivered: &Delivered, now: Instant) {
-        let mut acked = self.acked(delivered, now);
+        let mut acked = self.acked(delivered.bytes, delivered.newest_sent_at, now);
         let Self { recovery, .. } = self;
         let min_rtt = recovery.rtt.min_nanos();
         let sampler = recovery.control.sampler();
@@ -251,13 +267,13 @@ impl Connection {
         recovery.control.algorithm().on_ack(&mut recovery.window, &acked);
     }
 
-    fn acked(&self, delivered: &Delivered, now: Instant) -> Acked {
+    fn acked(&self, bytes: u32, newest_sent_at: Option<Instant>, now: Instant) -> Acked {
         Acked {
-            bytes: delivered.bytes,
+            bytes,
             unacked: self.send.unacked,
             next: self.send.next,
             pipe: self.recovery.scoreboard.pipe(self.send.flight()),
-            rtt_nanos: delivered.newest_sent_at.map(|sent_at| elapsed_nanos(now, sent_at)),
+            rtt_nanos: newest_sent_at.map(|sent_at| elapsed_nanos(now, sent_at)),
             smoothed_rtt_nanos: self.recovery.rtt.smoothed_nanos(),
             limited: self.send.cwnd_limited,
             sample: None,
@@ -267,7 +283,8 @@ impl Connection {
 
     /// How fast the window is used until the next acknowledgement. Within a rack it is not worth a timer, where the
     /// window alone decides.
-    fn set_pace(&mut self, flight: u32) {
+    #[inline]
+    pub(super) fn set_pace(&mut self, flight: u32) {
         if !self.recovery.pacer.wanted {
             return;
         }

@@ -5,6 +5,7 @@ use super::connection::{Connection, Effects, MIN_MSS, State};
 use super::cookie::Remembered;
 use super::header::{Flags, Timestamps};
 use super::memory::Pool;
+use super::ordinary::Ordinary;
 use super::path_search::segment_size;
 use super::rack::Rack;
 use super::round_meter::RoundMeter;
@@ -30,49 +31,17 @@ impl Connection {
         pool: &mut Pool,
         now: Instant,
     ) -> Result<(), Discard> {
-        if self.is_expected(segment) {
-            return self.on_expected(segment, pool, now);
+        if let Some(ordinary) = Ordinary::of(segment)
+            && self.expects(&ordinary, ordinary.text_bytes(), pool)
+        {
+            self.take_ordinary(&ordinary, pool, now);
+            return Ok(());
         }
         match self.state {
             State::SynSent => self.on_segment_in_syn_sent(segment, pool, now),
             State::Closed(_) => Err(Discard::TcpNoFlow),
             _ => self.on_segment_otherwise(segment, pool, now),
         }
-    }
-
-    /// Header prediction: the next segment of an established stream, in order, within the window, nothing out of the
-    /// ordinary about it. All of the steps below would let it through unchanged.
-    fn is_expected(&self, segment: &Segment<'_>) -> bool {
-        let header = &segment.header;
-        self.state == State::Established
-            && header.flags.without(Flags::PSH) == Flags::ACK
-            && header.seq == self.receive.next
-            && segment.text.len() <= self.receive.window()
-            && self.receive.assembler.is_empty()
-            && self.receive.fin.is_none()
-            && !self.user.orphan
-            && !segment.ce
-            && header.ack.at_or_after(self.send.unacked)
-            && header.ack.at_or_before(self.send.next)
-            && match (header.options.timestamps, self.timestamps.enabled) {
-                (Some(timestamps), true) => {
-                    (timestamps.value.wrapping_sub(self.timestamps.recent) as i32) >= 0
-                }
-                (timestamps, enabled) => timestamps.is_none() && !enabled,
-            }
-    }
-
-    fn on_expected(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) -> Result<(), Discard> {
-        self.note_heard(now);
-        if let Some(timestamps) = segment.header.options.timestamps {
-            self.note_timestamp(segment.header.seq, timestamps, now);
-        }
-        let window_changed = self.update_window(segment);
-        self.take_acknowledgement(segment, window_changed, pool, now);
-        if segment.text.is_empty() {
-            return Ok(());
-        }
-        self.take_in_order(segment, 0, segment.text.len(), pool, now)
     }
 
     // ---- 3.10.7.3: SYN-SENT ----
@@ -355,7 +324,7 @@ impl Connection {
             return Err(Discard::TcpAckInvalid);
         }
         if ack.at_or_after(self.send.unacked) {
-            let window_changed = self.update_window(segment);
+            let window_changed = self.update_window(segment.header.seq, ack, segment.header.window);
             self.take_echo(segment, now);
             self.take_acknowledgement(segment, window_changed, pool, now);
             self.ecn.echoed = false;
@@ -433,20 +402,34 @@ impl Connection {
         }
         receive.ring.extend(next.since(receive.next) as usize);
         receive.next = next;
-        if len > u32::from(receive.segment_size) {
+        self.on_text_in_order((len, len), filled, segment.has(Flags::PSH), now);
+        Ok(())
+    }
+
+    /// `len` bytes more, in segments of `longest` at most, lie before what is missing, and all behind them where they `filled`
+    /// a hole.
+    #[inline(always)]
+    pub(super) fn on_text_in_order(
+        &mut self,
+        (len, longest): (u32, u32),
+        filled: bool,
+        pushed: bool,
+        now: Instant,
+    ) {
+        let receive = &mut self.receive;
+        if longest > u32::from(receive.segment_size) {
             // A neighbour's super-packet is many segments: it counts as one of the size that we announced.
             let announced = segment_size(self.send.link_mtu, self.tuple.is_v6());
-            receive.segment_size = len.min(u32::from(announced)) as u16;
+            receive.segment_size = longest.min(u32::from(announced)) as u16;
         }
         self.effects.add(Effects::READABLE);
-        let pushed = segment.has(Flags::PSH) && len < self.recovery.window.mss;
-        self.schedule_ack(filled, pushed, now);
-        Ok(())
+        self.schedule_ack(filled, pushed && len < self.recovery.window.mss, now);
     }
 
     /// RFC 5681, section 4.2: every second full segment, and at once when a hole is filled. In the beginning every one,
     /// so that the peer's slow start is not held up; but a short segment that ends what was pushed is a whole request,
     /// after which the peer has nothing to send that could be held up.
+    #[inline(always)]
     fn schedule_ack(&mut self, filled: bool, pushed: bool, now: Instant) {
         let receive = &mut self.receive;
         let quick = receive.quick_acks > 0;
@@ -520,13 +503,15 @@ impl Connection {
 
     // ---- what several steps share ----
 
-    fn note_heard(&mut self, now: Instant) {
+    #[inline]
+    pub(super) fn note_heard(&mut self, now: Instant) {
         self.user.last_heard_at = now;
         self.user.unanswered_probes = 0;
     }
 
     /// RFC 7323, section 4.3: the timestamp to echo is that of the segment that the next acknowledgement is for.
-    fn note_timestamp(&mut self, seq: Seq, timestamps: Timestamps, now: Instant) {
+    #[inline]
+    pub(super) fn note_timestamp(&mut self, seq: Seq, timestamps: Timestamps, now: Instant) {
         let newer = (timestamps.value.wrapping_sub(self.timestamps.recent) as i32) >= 0;
         let aged = elapsed_nanos(now, self.timestamps.recent_at) >= PAWS_LIFE_NANOS;
         if self.timestamps.enabled && (newer || aged) && seq.at_or_before(self.receive.last_acked) {
@@ -536,26 +521,25 @@ impl Connection {
     }
 
     /// RFC 9293, section 3.10.7.4, fifth step: a window that is newer than ours. True when it changed.
-    fn update_window(&mut self, segment: &Segment<'_>) -> bool {
-        let header = &segment.header;
-        let newer = self.send.window_seq.before(header.seq)
-            || (self.send.window_seq == header.seq && self.send.window_ack.at_or_before(header.ack));
+    #[inline(always)]
+    pub(super) fn update_window(&mut self, seq: Seq, ack: Seq, window: u16) -> bool {
+        let send = &mut self.send;
+        let newer =
+            send.window_seq.before(seq) || (send.window_seq == seq && send.window_ack.at_or_before(ack));
         if !newer {
             return false;
         }
-        let window = u32::from(header.window) << self.send.scale;
-        let changed = window != self.send.window;
-        if window > self.send.window {
+        (send.window_seq, send.window_ack) = (seq, ack);
+        let window = u32::from(window) << send.scale;
+        let before = std::mem::replace(&mut send.window, window);
+        send.max_window = send.max_window.max(window);
+        if window > before && self.has_to_send() {
             self.effects.add(Effects::TRANSMIT);
         }
         if window == 0 {
             self.note_closed_window();
         }
-        self.send.window = window;
-        self.send.max_window = self.send.max_window.max(window);
-        self.send.window_seq = header.seq;
-        self.send.window_ack = header.ack;
-        changed
+        window != before
     }
 
     /// A peer that took its window back while text was under way does not take that text, but it answers: it may do so

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+pub(crate) use super::ordinary::Ordinary;
 use crate::{Full, InterfaceId};
 
 /// What IP knows of a segment that arrived. The TCP checksum has been verified.
@@ -54,20 +55,19 @@ impl From<Full> for Refused {
 
 /// IP, as TCP sees it while it transmits.
 pub(crate) trait SegmentSink {
-    /// Resolves `path` again where routes or neighbours changed.
+    /// What follows goes from `local` to `remote`. Resolves `path` again where routes or neighbours changed.
     /// IP bytes of a packet that `path` carries (for the MSS), or `NoRoute`.
-    fn mtu(&mut self, local: IpAddr, remote: IpAddr, path: &mut Path) -> Result<u16, Refused>;
+    fn open(&mut self, local: SocketAddr, remote: SocketAddr, path: &mut Path) -> Result<u16, Refused>;
 
-    /// Sends one segment. `header` is the TCP header with options and a zero checksum field; IP fills the checksum
-    /// (or leaves it to the device), adds IP and Ethernet headers and resolves the next hop.
-    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused>;
+    /// Sends one segment along what was opened last. IP fills in the checksum (or leaves it to the device), adds IP and
+    /// Ethernet headers and resolves the next hop.
+    fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused>;
 }
 
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
-    pub header: &'a mut [u8],
+    /// The TCP header with options, its checksum zero.
+    pub header: &'a [u8],
     /// Up to two slices of a ring buffer, oldest first.
     pub payload: [&'a [u8]; 2],
     pub ecn: u8,

@@ -64,13 +64,10 @@ pub(crate) struct Tcp {
     pub(super) time_waits: TimeWaits,
     pub(super) listeners: Listeners,
     pub(super) pool: Pool,
-    wheel: Wheel<FlowKey>,
-    /// Connections that may have something to send, each once.
-    ready: VecDeque<FlowKey>,
+    pub(super) books: Books,
     /// Those of them that this call has served and that have more; empty between calls.
     served: VecDeque<FlowKey>,
     replies: VecDeque<Reply>,
-    events: VecDeque<TcpEvent>,
     starved: VecDeque<FlowKey>,
     pub(super) ports: PortCounters,
     greed: Greed,
@@ -78,6 +75,15 @@ pub(crate) struct Tcp {
     pub(super) defences: Defences,
     /// The latest time that a call brought.
     now: Instant,
+}
+
+/// What connections ask of the engine after nearly everything they do.
+#[derive(Debug)]
+pub(super) struct Books {
+    wheel: Wheel<FlowKey>,
+    /// Connections that may have something to send, each once.
+    ready: VecDeque<FlowKey>,
+    events: VecDeque<TcpEvent>,
 }
 
 /// A segment that no connection sends.
@@ -102,11 +108,9 @@ impl Tcp {
             connections: Slab::new(),
             time_waits: TimeWaits::new(),
             listeners: Listeners::new(),
-            wheel: Wheel::new(now),
-            ready: VecDeque::new(),
+            books: Books { wheel: Wheel::new(now), ready: VecDeque::new(), events: VecDeque::new() },
             served: VecDeque::new(),
             replies: VecDeque::new(),
-            events: VecDeque::new(),
             starved: VecDeque::new(),
             now,
         }
@@ -116,7 +120,7 @@ impl Tcp {
     pub(crate) fn handle_timers(&mut self, budget: usize, now: Instant) -> bool {
         self.now = now;
         let mut work = budget;
-        while let Some(key) = self.wheel.poll(now, &mut work) {
+        while let Some(key) = self.books.wheel.poll(now, &mut work) {
             let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
             (connection.deadlines.armed, connection.deadlines.armed_at) = (None, NEVER);
             connection.on_deadline(&mut self.pool, now);
@@ -142,7 +146,7 @@ impl Tcp {
         let rest = self.time_waits.next_timeout(self.now.as_millis());
         let starved = (!self.starved.is_empty()).then(|| self.now + STARVED_RETRY);
         let greed = self.greed.next_timeout(&self.pool, self.now);
-        [self.wheel.next_timeout(), rest, starved, greed].into_iter().flatten().min()
+        [self.books.wheel.next_timeout(), rest, starved, greed].into_iter().flatten().min()
     }
 
     /// Sends at most `budget` segments; true when more wait.
@@ -151,11 +155,11 @@ impl Tcp {
         let mut budget = budget;
         self.transmit_replies(sink, &mut budget);
         // Each connection has one visit a call; who has more to send queues again.
-        for _ in 0..self.ready.len() {
+        for _ in 0..self.books.ready.len() {
             if budget == 0 {
                 break;
             }
-            let Some(key) = self.ready.pop_front() else { break };
+            let Some(key) = self.books.ready.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
             connection.queued = false;
             connection.effects = Effects(connection.effects.0 & !Effects::TRANSMIT.0);
@@ -176,12 +180,12 @@ impl Tcp {
             }
             self.settle(key.slot, now);
         }
-        self.ready.append(&mut self.served);
-        !self.ready.is_empty() || !self.replies.is_empty()
+        self.books.ready.append(&mut self.served);
+        !self.books.ready.is_empty() || !self.replies.is_empty()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<TcpEvent> {
-        while let Some(event) = self.events.pop_front() {
+        while let Some(event) = self.books.events.pop_front() {
             let alive = match event {
                 TcpEvent::Acceptable(key) => {
                     self.listeners.get_mut(key).map(|listener| listener.told = false).is_some()
@@ -213,13 +217,8 @@ impl Tcp {
     /// Does what a connection asked for while it acted: a place in the queue, events, a timer; the rest is rare.
     pub(super) fn settle(&mut self, slot: u32, now: Instant) {
         let Some((life, connection)) = self.connections.entry(slot) else { return };
-        let (key, effects) = (FlowKey { slot, life }, connection.effects.take());
-        if effects.has(Effects::TRANSMIT) && !connection.queued {
-            connection.queued = true;
-            self.ready.push_back(key);
-        }
-        tell(connection, key, effects, &mut self.events);
-        arm(connection, key, &mut self.wheel);
+        let key = FlowKey { slot, life };
+        let effects = self.books.settle(connection, key);
         if effects.has(Effects::RARE) {
             self.apply(key, effects, now);
         }
@@ -279,7 +278,7 @@ impl Tcp {
         if let Some(listener_key) = listener_key
             && !std::mem::replace(&mut listener.told, true)
         {
-            self.events.push_back(TcpEvent::Acceptable(listener_key));
+            self.books.events.push_back(TcpEvent::Acceptable(listener_key));
         }
     }
 
@@ -289,7 +288,7 @@ impl Tcp {
         let entry = TimeWait::new(connection, now);
         connection.finish(None, &mut self.pool);
         let effects = connection.effects.take();
-        tell(connection, key, effects, &mut self.events);
+        tell(connection, key, effects, &mut self.books.events);
         self.acknowledge_from_time_wait(&entry, now);
         self.lay_to_rest(key.slot, entry);
     }
@@ -329,7 +328,7 @@ impl Tcp {
         connection.deadlines.armed_at = NEVER;
         let unseen = connection.user.orphan || listener.is_some();
         if let Some(timer) = armed {
-            self.wheel.cancel(timer);
+            self.books.wheel.cancel(timer);
         }
         self.flows.remove(self.secrets.flow_hash(&tuple), Target::Connection(key.slot));
         if let Some(listener) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
@@ -362,19 +361,13 @@ impl Tcp {
             && let Some(Reply { tuple, header }) = self.replies.front_mut()
         {
             let (mut bytes, mut path) = ([0; MAX_HEADER], Path::default());
+            let mtu = sink.open(tuple.local(), tuple.remote(), &mut path);
             if header.options.mss.is_some() {
-                let mtu = sink.mtu(tuple.local().ip(), tuple.remote().ip(), &mut path);
                 header.options.mss = mtu.ok().map(|mtu| segment_size(mtu, tuple.is_v6()));
             }
             let length = header.write(&mut bytes);
-            let segment = Outgoing {
-                local: tuple.local(),
-                remote: tuple.remote(),
-                header: &mut bytes[..length],
-                payload: [&[], &[]],
-                ecn: NOT_ECT,
-            };
-            if sink.send(segment, &mut path) == Err(Refused::Full) {
+            let segment = Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT };
+            if sink.send(&segment) == Err(Refused::Full) {
                 return;
             }
             self.replies.pop_front();
@@ -390,16 +383,35 @@ impl Tcp {
             let Some(key) = self.starved.pop_front() else { return };
             if let Some(connection) = self.connections.get_mut(key.slot, key.life) {
                 connection.user.starved = false;
-                tell(connection, key, Effects::WRITABLE, &mut self.events);
+                tell(connection, key, Effects::WRITABLE, &mut self.books.events);
             }
         }
+    }
+}
+
+impl Books {
+    /// A place in the queue, events, a timer; gives what was asked for.
+    #[inline(always)]
+    pub(super) fn settle(&mut self, connection: &mut Connection, key: FlowKey) -> Effects {
+        let effects = connection.effects.take();
+        if effects.has(Effects::TRANSMIT) && !connection.queued {
+            connection.queued = true;
+            self.ready.push_back(key);
+        }
+        if effects.0 & Effects::EVENTS.0 & !connection.told.0 != 0 {
+            tell(connection, key, effects, &mut self.events);
+        }
+        if connection.deadlines.next() < connection.deadlines.armed_at {
+            arm(connection, key, &mut self.wheel);
+        }
+        effects
     }
 }
 
 /// Tells the user, each kind once until it is taken. Who was not accepted yet has no user.
 fn tell(connection: &mut Connection, key: FlowKey, effects: Effects, events: &mut VecDeque<TcpEvent>) {
     let fresh = Effects(effects.0 & Effects::EVENTS.0 & !connection.told.0);
-    if fresh == Effects::default() || connection.user.orphan || connection.user.listener.is_some() {
+    if connection.user.orphan || connection.user.listener.is_some() {
         return;
     }
     connection.told.add(fresh);
@@ -415,11 +427,9 @@ fn tell(connection: &mut Connection, key: FlowKey, effects: Effects, events: &mu
 }
 
 /// The wheel entry stands at the earliest deadline or before it.
+#[inline(never)]
 fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
     let next = connection.deadlines.next();
-    if next >= connection.deadlines.armed_at {
-        return;
-    }
     if let Some(timer) = connection.deadlines.armed.take() {
         wheel.cancel(timer);
     }
@@ -439,7 +449,7 @@ impl Tcp {
     }
 
     pub(super) fn armed_timers(&self) -> usize {
-        self.wheel.len()
+        self.books.wheel.len()
     }
 
     #[cfg(test)]

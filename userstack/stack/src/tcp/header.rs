@@ -16,6 +16,9 @@ pub(crate) const MAX_SACK_BLOCKS: usize = 4;
 /// A shift above 14 is taken as 14 (RFC 7323, section 2.3).
 pub(crate) const MAX_WINDOW_SCALE: u8 = 14;
 
+/// How the timestamps option begins where it is the only one (RFC 7323, appendix A).
+pub(crate) const TIMESTAMPS_PATTERN: [u8; 4] = [NOP, NOP, TIMESTAMPS, 10];
+
 const END: u8 = 0;
 const NOP: u8 = 1;
 const MSS: u8 = 2;
@@ -155,6 +158,43 @@ impl Header {
     }
 }
 
+/// What the segments have in common that a connection sends while it hears nothing, but for their window.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Plain {
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub ack: Seq,
+    pub timestamps: Option<Timestamps>,
+}
+
+impl Plain {
+    /// As [`Header::write`], into zeros.
+    #[inline]
+    pub(crate) fn write(&self, seq: Seq, flags: Flags, window: u16, into: &mut [u8; MAX_HEADER]) -> usize {
+        into[0..2].copy_from_slice(&self.source_port.to_be_bytes());
+        into[2..4].copy_from_slice(&self.destination_port.to_be_bytes());
+        into[8..12].copy_from_slice(&self.ack.0.to_be_bytes());
+        into[14..16].copy_from_slice(&window.to_be_bytes());
+        let mut length = MIN_HEADER;
+        if let Some(Timestamps { value, echo }) = self.timestamps {
+            into[20..24].copy_from_slice(&TIMESTAMPS_PATTERN);
+            into[24..28].copy_from_slice(&value.to_be_bytes());
+            into[28..32].copy_from_slice(&echo.to_be_bytes());
+            length += TIMESTAMPS_LEN;
+        }
+        into[12] = ((length / 4) as u8) << 4;
+        set_number_and_flags(into, seq, flags);
+        length
+    }
+}
+
+/// What differs between the segments of one moment.
+#[inline]
+pub(crate) fn set_number_and_flags(header: &mut [u8; MAX_HEADER], seq: Seq, flags: Flags) {
+    header[4..8].copy_from_slice(&seq.0.to_be_bytes());
+    header[13] = flags.0;
+}
+
 impl Options {
     fn parse(bytes: &[u8]) -> Self {
         let mut options = Self::default();
@@ -214,7 +254,7 @@ impl Options {
             cursor.put(&[NOP, NOP, SACK_PERMITTED, 2]);
         }
         if let Some(Timestamps { value, echo }) = self.timestamps {
-            cursor.put(&[NOP, NOP, TIMESTAMPS, 10]);
+            cursor.put(&TIMESTAMPS_PATTERN);
             cursor.put(&value.to_be_bytes());
             cursor.put(&echo.to_be_bytes());
         }
@@ -335,6 +375,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_plain_header_is_written_as_any(
+            seq: u32, ack: u32, flags: u8, window: u16, timestamps: Option<(u32, u32)>,
+        ) {
+            let timestamps = timestamps.map(|(value, echo)| Timestamps { value, echo });
+            let options = Options { timestamps, ..Options::default() };
+            let (seq, ack, flags) = (Seq(seq), Seq(ack), Flags(flags));
+            let header = Header { source_port: 80, destination_port: 8080, seq, ack, flags, window, options };
+            let plain = Plain { source_port: 80, destination_port: 8080, ack, timestamps };
+            let (mut one, mut other) = ([0; MAX_HEADER], [0; MAX_HEADER]);
+            prop_assert_eq!(header.write(&mut one), plain.write(seq, flags, window, &mut other));
+            prop_assert_eq!(one, other);
+        }
+
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Header::parse(&bytes);

@@ -21,7 +21,9 @@ mod header;
 mod listener;
 mod marks;
 mod memory;
+mod merged;
 mod narrow_path;
+mod ordinary;
 mod output;
 mod pacing;
 mod path_search;
@@ -44,6 +46,7 @@ mod tuning;
 mod tuple;
 mod undo;
 mod user;
+mod volley;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

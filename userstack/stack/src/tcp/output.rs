@@ -5,7 +5,7 @@ use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
 use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
 use super::ecn::NOT_ECT;
-use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, SackBlocks, Timestamps};
+use super::header::{Flags, Header, MAX_HEADER, MAX_SACK_BLOCKS, Options, Plain, SackBlocks, Timestamps};
 use super::memory::Pool;
 use super::path_search::segment_size;
 use super::rack::TailProbe;
@@ -65,7 +65,16 @@ impl Connection {
         self.renew_path_search(now);
         self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
-        for _ in 0..BURST {
+        let volley = self.transmit_volley(sink, pool, BURST.min(*budget), now);
+        *budget -= volley.sent;
+        if volley.full {
+            return Progress::Full;
+        }
+        if volley.sent > 0 && self.has_said_all() {
+            self.rest();
+            return Progress::Done;
+        }
+        for _ in volley.sent..BURST {
             let Some(plan) = self.next_segment() else {
                 self.arm_persist(now);
                 self.rest();
@@ -74,12 +83,13 @@ impl Connection {
             if *budget == 0 {
                 return Progress::More;
             }
-            if self.emit(plan, sink, now) == Err(Refused::Full) {
+            let window = self.window_field();
+            if self.emit(plan, window, sink, now) == Err(Refused::Full) {
                 return Progress::Full;
             }
             // A segment that IP could not place counts as sent: its timer sends it again.
             *budget -= 1;
-            self.on_sent(plan, pool, now);
+            self.on_sent(plan, window, pool, now);
             if self.has_said_all() {
                 self.rest();
                 return Progress::Done;
@@ -116,8 +126,7 @@ impl Connection {
     }
 
     fn learn_path(&mut self, sink: &mut dyn SegmentSink, pool: &mut Pool) -> Result<(), Progress> {
-        let (local, remote) = (self.tuple.local().ip(), self.tuple.remote().ip());
-        match sink.mtu(local, remote, &mut self.path) {
+        match sink.open(self.tuple.local(), self.tuple.remote(), &mut self.path) {
             Ok(mtu) if mtu == self.send.link_mtu => Ok(()),
             Ok(mtu) => {
                 self.send.link_mtu = mtu;
@@ -240,7 +249,7 @@ impl Connection {
     }
 
     /// Sender's silly-window avoidance and Nagle (RFC 9293, sections 3.7.4 and 3.8.6.2.1).
-    fn is_worth_sending(&self, len: u32, unsent: u32) -> bool {
+    pub(super) fn is_worth_sending(&self, len: u32, unsent: u32) -> bool {
         let send = &self.send;
         let all = len == unsent && (send.no_delay || send.flight() == 0 || send.fin_queued);
         len >= self.payload_size() || all || len >= send.max_window / 2 || send.small_allowed
@@ -279,7 +288,7 @@ impl Connection {
         self.recovery.window.mss.saturating_sub(sack).max(1)
     }
 
-    fn has_sack_to_tell(&self) -> bool {
+    pub(super) fn has_sack_to_tell(&self) -> bool {
         !self.receive.assembler.is_empty() || self.receive.twice_len > 0
     }
 
@@ -305,25 +314,25 @@ impl Connection {
 
     // ---- the segment ----
 
-    fn emit(&mut self, plan: Plan, sink: &mut dyn SegmentSink, now: Instant) -> Result<(), Refused> {
-        let mut header =
-            if plan.kind == Kind::Handshake { self.syn_header(now) } else { self.header(plan, now) };
+    fn emit(
+        &mut self,
+        plan: Plan,
+        window: u16,
+        sink: &mut dyn SegmentSink,
+        now: Instant,
+    ) -> Result<(), Refused> {
         let (ecn, told) =
             if self.is_new_text(plan) { self.ecn.mark_text() } else { (NOT_ECT, Flags::default()) };
-        header.flags = header.flags.with(told);
         let mut bytes = [0; MAX_HEADER];
-        let length = header.write(&mut bytes);
+        let length = match plan.kind {
+            Kind::Handshake => self.syn_header(now).write(&mut bytes),
+            _ if self.has_sack_to_tell() => self.sack_header(plan, window, told, now).write(&mut bytes),
+            _ => self.plain_header(now).write(plan.seq, self.flags(plan).with(told), window, &mut bytes),
+        };
         let offset = plan.seq.since(self.send.data_start) as usize;
         let payload =
             if plan.len > 0 { self.send.ring.slices(offset, plan.len as usize) } else { [&[][..], &[]] };
-        let segment = Outgoing {
-            local: self.tuple.local(),
-            remote: self.tuple.remote(),
-            header: &mut bytes[..length],
-            payload,
-            ecn,
-        };
-        sink.send(segment, &mut self.path)
+        sink.send(&Outgoing { header: &bytes[..length], payload, ecn })
     }
 
     /// Only what was never sent is marked as ECN-capable (RFC 3168, section 6.1.5).
@@ -331,7 +340,7 @@ impl Connection {
         plan.len > 0 && plan.seq == self.send.next
     }
 
-    fn header(&self, plan: Plan, now: Instant) -> Header {
+    fn flags(&self, plan: Plan) -> Flags {
         let mut flags = Flags::ACK.with(self.ecn.echo_flag());
         if plan.fin {
             flags = flags.with(Flags::FIN);
@@ -339,17 +348,29 @@ impl Connection {
         if plan.len > 0 && plan.seq + plan.len == self.send.data_end() {
             flags = flags.with(Flags::PSH);
         }
-        let mut options = Options { timestamps: self.timestamps_option(now), ..Options::default() };
-        if self.has_sack_to_tell() {
-            options.sack = self.sack_option();
+        flags
+    }
+
+    /// What every segment says after the handshake that tells of nothing out of order.
+    pub(super) fn plain_header(&self, now: Instant) -> Plain {
+        Plain {
+            source_port: self.tuple.local_port(),
+            destination_port: self.tuple.remote_port(),
+            ack: self.receive.next,
+            timestamps: self.timestamps_option(now),
         }
+    }
+
+    fn sack_header(&self, plan: Plan, window: u16, told: Flags, now: Instant) -> Header {
+        let sack = self.sack_option();
+        let options = Options { timestamps: self.timestamps_option(now), sack, ..Options::default() };
         Header {
             source_port: self.tuple.local_port(),
             destination_port: self.tuple.remote_port(),
             seq: plan.seq,
             ack: self.receive.next,
-            flags,
-            window: self.window_field(),
+            flags: self.flags(plan).with(told),
+            window,
             options,
         }
     }
@@ -385,7 +406,7 @@ impl Connection {
 
     /// SEG.WND. Where the shift cannot say the window exactly, a new edge is rounded down, and the one that the peer
     /// knows already is rounded up: it does not move back (RFC 9293, section 3.8.6; RFC 7323, section 2.4).
-    fn window_field(&self) -> u16 {
+    pub(super) fn window_field(&self) -> u16 {
         let receive = &self.receive;
         let units = receive.edge().saturating_since(receive.next) >> receive.scale;
         let told = |units: u32| receive.next + (units << receive.scale);
@@ -396,9 +417,9 @@ impl Connection {
 
     // ---- the books ----
 
-    fn on_sent(&mut self, plan: Plan, pool: &mut Pool, now: Instant) {
+    fn on_sent(&mut self, plan: Plan, window: u16, pool: &mut Pool, now: Instant) {
         if plan.kind != Kind::Handshake {
-            self.note_advertised();
+            self.note_advertised(window);
         }
         self.note_acknowledged();
         self.recovery.pacer.on_sent(plan.len);
@@ -417,13 +438,13 @@ impl Connection {
     }
 
     /// What the window field just said.
-    fn note_advertised(&mut self) {
-        let told = self.receive.next + (u32::from(self.window_field()) << self.receive.scale);
+    pub(super) fn note_advertised(&mut self, window: u16) {
+        let told = self.receive.next + (u32::from(window) << self.receive.scale);
         self.receive.advertised = self.receive.advertised.max(told);
     }
 
     /// Every segment carries the acknowledgement. A peer without SACK counts duplicates: it gets each.
-    fn note_acknowledged(&mut self) {
+    pub(super) fn note_acknowledged(&mut self) {
         let receive = &mut self.receive;
         receive.last_acked = receive.next;
         receive.twice_len = 0;
@@ -458,6 +479,11 @@ impl Connection {
         self.send.last_sent_at = now;
         self.send.small_allowed = false;
         self.recovery.note_sent(plan.len);
+        self.time_new_text(idle, now);
+    }
+
+    /// `idle`: nothing was in flight before it.
+    pub(super) fn time_new_text(&mut self, idle: bool, now: Instant) {
         // RFC 6298 (5.1), and RFC 8985, section 7.2: a probe timeout counts from the last new segment, but ends no later
         // than the retransmission timeout of the first.
         match self.deadlines.loss {

@@ -53,6 +53,11 @@ impl Pacer {
         self.burst_end = later(now, self.burst_nanos);
     }
 
+    /// Text goes as fast as the window lets it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.nanos_a_byte == 0
+    }
+
     /// The burst is spent: text waits until [`next_at`](Self::next_at).
     pub(crate) fn holds(&self) -> bool {
         self.nanos_a_byte != 0 && self.next_at >= self.burst_end

@@ -68,6 +68,17 @@ impl Rack {
         reordered
     }
 
+    /// The same of segments that were sent once, and delivered in the order in which they were sent: the newest of them
+    /// is all that counts.
+    #[inline]
+    pub(crate) fn on_delivered_in_order(&mut self, sent_at: Instant, end: Seq, now: Instant) {
+        self.highest_delivered = end;
+        self.rtt_nanos = now.as_nanos().saturating_sub(sent_at.as_nanos());
+        if self.sent_at < sent_at || (self.sent_at == sent_at && !self.end.after(end)) {
+            (self.sent_at, self.end) = (sent_at, end);
+        }
+    }
+
     /// Whether the newest delivered segment left after `sent` did.
     pub(crate) fn was_sent_after(&self, sent: &Sent) -> bool {
         self.sent_at > sent.sent_at || (self.sent_at == sent.sent_at && self.end.after(sent.end))

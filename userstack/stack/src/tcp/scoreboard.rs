@@ -18,6 +18,15 @@ use super::sent::{AckClock, Sent};
 use super::sequence::Seq;
 use crate::Instant;
 
+/// What an acknowledgement delivered of segments of which each was sent once, and of none was anything else known.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Plain {
+    pub oldest_sent_at: Instant,
+    pub newest_sent_at: Instant,
+    /// Where the newest ends.
+    pub end: Seq,
+}
+
 /// What one acknowledgement delivered.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Delivered {
@@ -49,8 +58,10 @@ pub(crate) struct Scoreboard {
     presumed_bytes: u32,
     /// No segment before it is `lost`.
     lost_from: Seq,
-    /// The blocks of the last option: what they cover is marked already.
-    seen: SackBlocks,
+    /// From here on each segment was sent once, and is neither sacked nor lost.
+    plain_from: Seq,
+    /// The blocks of the last option that told something new: what they cover is marked already.
+    seen: Option<Box<SackBlocks>>,
 }
 
 impl Scoreboard {
@@ -108,12 +119,47 @@ impl Scoreboard {
 
     pub(crate) fn push(&mut self, pool: &mut Pool, start: Seq, end: Seq, now: Instant) {
         if self.sent.is_empty() {
-            self.lost_from = start;
+            (self.lost_from, self.plain_from) = (start, start);
             if self.sent.capacity() == 0 {
                 self.sent = pool.acquire_scoreboard();
             }
         }
         self.sent.push_back(Sent { start, end, sent_at: now, ..Sent::default() });
+    }
+
+    /// Each segment in flight was sent once, and nothing was heard of any.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.presumed_bytes == 0
+            && self.sent.front().is_some_and(|first| first.start.at_or_after(self.plain_from))
+    }
+
+    /// Something is known of a segment in flight, or is to be.
+    fn note_disturbed(&mut self) {
+        if let Some(last) = self.sent.back() {
+            self.plain_from = last.end;
+        }
+    }
+
+    /// As [`acknowledge`](Self::acknowledge), while all [is plain](Self::is_plain). `None`: of no segment the end.
+    pub(crate) fn acknowledge_plain(&mut self, ack: Seq, pool: &mut Pool) -> Option<Plain> {
+        let mut delivered: Option<Plain> = None;
+        while let Some(first) = self.sent.front_mut() {
+            let (sent_at, end) = (first.sent_at, first.end);
+            if end.after(ack) {
+                first.start = first.start.max(ack);
+                break;
+            }
+            let oldest_sent_at = delivered.map_or(sent_at, |delivered| delivered.oldest_sent_at);
+            delivered = Some(Plain { oldest_sent_at, newest_sent_at: sent_at, end });
+            self.sent.pop_front();
+        }
+        (self.lost_from, self.plain_from) = (ack, ack);
+        if self.sent.is_empty() {
+            self.seen = None;
+            pool.release_scoreboard(std::mem::take(&mut self.sent));
+        }
+        delivered
     }
 
     /// Everything before `ack` has arrived.
@@ -147,6 +193,7 @@ impl Scoreboard {
             }
         }
         self.lost_from = self.lost_from.max(ack);
+        self.plain_from = self.plain_from.max(ack);
         if self.sent.is_empty() {
             self.release(pool);
         }
@@ -161,6 +208,7 @@ impl Scoreboard {
         rack: &mut Rack,
         delivered: &mut Delivered,
     ) -> bool {
+        self.note_disturbed();
         let before = self.sacked_bytes;
         // What stands behind a hole is acknowledged with the timestamp of the last text in order (RFC 7323, section 4.3).
         // That is older than any retransmission, and says nothing of it: the round trip alone decides, as in Linux.
@@ -174,13 +222,16 @@ impl Scoreboard {
             if left.at_or_after(right) || left.before(unacked) || right.after(next) {
                 continue;
             }
-            let seen =
-                self.seen.as_slice().iter().find(|(start, end)| *start == left && end.at_or_before(right));
+            let seen = self.seen.as_deref().map_or(&[][..], SackBlocks::as_slice);
+            let seen = seen.iter().find(|(start, end)| *start == left && end.at_or_before(right));
             let from = seen.map_or(left, |(_, end)| *end);
             self.mark_block((left, right), from, clock, rack, delivered);
         }
-        self.seen = *blocks;
-        self.sacked_bytes != before
+        let news = self.sacked_bytes != before;
+        if news {
+            **self.seen.get_or_insert_default() = *blocks;
+        }
+        news
     }
 
     fn mark_block(
@@ -217,6 +268,7 @@ impl Scoreboard {
         reorder_window_nanos: u64,
         now: Instant,
     ) -> Option<u64> {
+        self.note_disturbed();
         let mut wait = None;
         for sent in &mut self.sent {
             if sent.sacked || sent.lost {
@@ -246,11 +298,12 @@ impl Scoreboard {
     /// would have delivered it, `patience_nanos` (RFC 8985, section 6.3). Of a peer that took its word back nothing
     /// sacked counts, and all is lost (RFC 2018, section 8).
     pub(crate) fn mark_lost_by_timeout(&mut self, patience_nanos: u64, now: Instant) {
+        self.note_disturbed();
         let mut all = self.is_reneged();
         if all {
             self.sent.iter_mut().for_each(|sent| sent.sacked = false);
             (self.sacked_bytes, self.sacked_segments) = (0, 0);
-            self.seen = SackBlocks::default();
+            self.seen = None;
         }
         all |= patience_nanos == 0;
         let first = self.sent.front().map_or(self.lost_from, |sent| sent.start);
@@ -273,6 +326,7 @@ impl Scoreboard {
 
     /// The path carries less than it did: segments of `bytes` and more never arrive (RFC 1191, section 6.5).
     pub(crate) fn mark_longer_lost(&mut self, bytes: u32) {
+        self.note_disturbed();
         for sent in self.sent.iter_mut().filter(|sent| !sent.sacked && !sent.lost && sent.len() >= bytes) {
             sent.lost = true;
             self.lost_bytes += sent.len();
@@ -282,6 +336,7 @@ impl Scoreboard {
 
     /// Fast retransmit without SACK: the segment at `unacked` is lost (RFC 6582, section 3.2).
     pub(crate) fn mark_first_lost(&mut self) {
+        self.note_disturbed();
         if let Some(first) = self.sent.front_mut()
             && !first.lost
         {
@@ -312,6 +367,7 @@ impl Scoreboard {
 
     /// `start..end` was sent again: the whole of a segment, or its head when the path carries less than before.
     pub(crate) fn on_retransmitted(&mut self, start: Seq, end: Seq, now: Instant) {
+        self.note_disturbed();
         let index = self.sent.partition_point(|sent| sent.start.before(start));
         let Some(sent) = self.sent.get_mut(index).filter(|sent| sent.start == start) else { return };
         let rest = Sent { start: end, ..*sent };

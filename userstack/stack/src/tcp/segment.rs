@@ -45,6 +45,12 @@ impl<'a> Text<'a> {
         Self { packet, offset, len: packet.total_len().saturating_sub(offset), head }
     }
 
+    /// All of it, where it lies in one chunk.
+    #[inline]
+    pub(crate) fn in_one(&self) -> Option<&'a [u8]> {
+        self.head.get(..self.len)
+    }
+
     pub(crate) fn len(&self) -> u32 {
         self.len as u32
     }
@@ -63,7 +69,7 @@ impl<'a> Text<'a> {
 
     /// Copies all of it to `at` of the ring.
     pub(crate) fn copy_to(&self, ring: &mut Ring, at: usize) {
-        if let Some(all) = self.head.get(..self.len) {
+        if let Some(all) = self.in_one() {
             return ring.write_at(at, all);
         }
         let (mut at, mut skip, mut left) = (at, self.offset, self.len);

@@ -6,13 +6,28 @@ use super::sequence::Seq;
 use crate::Instant;
 
 /// Local and remote address and port, packed: 40 bytes, compared as words.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, Eq)]
 pub(crate) struct Tuple {
     local: [u64; 2],
     remote: [u64; 2],
     local_port: u16,
     remote_port: u16,
     v6: bool,
+}
+
+impl PartialEq for Tuple {
+    /// Word by word: each segment is compared with its connection.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ends = (self.local[0] ^ other.local[0])
+            | (self.local[1] ^ other.local[1])
+            | (self.remote[0] ^ other.remote[0])
+            | (self.remote[1] ^ other.remote[1]);
+        ends == 0
+            && self.local_port == other.local_port
+            && self.remote_port == other.remote_port
+            && self.v6 == other.v6
+    }
 }
 
 impl Tuple {

@@ -6,6 +6,7 @@ use std::task::Poll;
 use super::connection::{Connection, Effects, Probe, State};
 use super::engine::Tcp;
 use super::flows::Target;
+use super::memory::copy_text;
 use super::sequence::Seq;
 use super::slab::Slab;
 use super::tuple::Tuple;
@@ -130,7 +131,7 @@ impl Tcp {
     ) -> Poll<Result<usize, TcpError>> {
         let (limit, mut at) = (into.len(), 0);
         let copy = |bytes: &[u8]| {
-            into[at..at + bytes.len()].copy_from_slice(bytes);
+            copy_text(&mut into[at..at + bytes.len()], bytes);
             at += bytes.len();
         };
         self.read_with(flow, limit, copy, now)

@@ -1,7 +1,7 @@
 //! What a segment costs, for a profiler to count: run one with `--ignored` under
 //! `valgrind --tool=callgrind` with two values of `SEGMENTS`, and divide the difference.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::task::Poll;
 
 use super::link::{Chunks, Host, INTERFACE, Packet};
@@ -20,11 +20,11 @@ struct Void {
 }
 
 impl SegmentSink for Void {
-    fn mtu(&mut self, _local: IpAddr, _remote: IpAddr, _path: &mut Path) -> Result<u16, Refused> {
+    fn open(&mut self, _: SocketAddr, _: SocketAddr, _path: &mut Path) -> Result<u16, Refused> {
         Ok(1500)
     }
 
-    fn send(&mut self, segment: Outgoing<'_>, _path: &mut Path) -> Result<(), Refused> {
+    fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         self.segments += 1;
         self.ack = u32::from_be_bytes(segment.header[8..12].try_into().unwrap());
         Ok(())

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::run::{Pieces, Run};
 use crate::tcp::boundary::{Arrival, Outgoing, Path, Refused, SegmentSink};
 use crate::tcp::engine::{Tcp, TcpConfig};
-use crate::{Chain, Discard, Instant, InterfaceId};
+use crate::wire::protocol;
+use crate::{Chain, Discard, Instant, InterfaceId, ipv4, ipv6};
 
 pub(super) const INTERFACE: InterfaceId = InterfaceId(1);
 
@@ -25,39 +27,42 @@ pub(super) struct Wire {
     pub room: usize,
     pub sent: Vec<Packet>,
     pub refuse: Option<Refused>,
+    /// Between whom it was opened last.
+    ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Wire {
     pub fn new(mtu: u16) -> Self {
-        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None }
+        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None, ends: None }
     }
 }
 
 impl SegmentSink for Wire {
-    fn mtu(&mut self, _local: IpAddr, _remote: IpAddr, _path: &mut Path) -> Result<u16, Refused> {
+    fn open(&mut self, local: SocketAddr, remote: SocketAddr, path: &mut Path) -> Result<u16, Refused> {
+        self.ends = Some((local, remote));
+        path.interface = Some(INTERFACE);
         match self.refuse {
             Some(Refused::NoRoute) => Err(Refused::NoRoute),
             _ => Ok(self.mtu),
         }
     }
 
-    fn send(&mut self, segment: Outgoing<'_>, path: &mut Path) -> Result<(), Refused> {
+    fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         if let Some(refused) = self.refuse {
             return Err(refused);
         }
         if self.sent.len() >= self.room {
             return Err(Refused::Full);
         }
-        let ip_header = if segment.local.is_ipv6() { 40 } else { 20 };
+        let (source, destination) = self.ends.expect("it was opened");
+        let ip_header = if source.is_ipv6() { 40 } else { 20 };
         let bytes = [segment.header, segment.payload[0], segment.payload[1]].concat();
         assert!(
             bytes.len() + ip_header <= usize::from(self.mtu),
             "{} bytes do not fit the path",
             bytes.len()
         );
-        path.interface = Some(INTERFACE);
-        let (source, destination, ecn) = (segment.local, segment.remote, segment.ecn);
-        self.sent.push(Packet { source, destination, bytes, ecn });
+        self.sent.push(Packet { source, destination, bytes, ecn: segment.ecn });
         Ok(())
     }
 }
@@ -116,6 +121,8 @@ pub(super) struct Host {
     pub wire: Wire,
     pub address: IpAddr,
     pub discards: Vec<Discard>,
+    /// Segments that were taken as one with others.
+    pub merged: usize,
 }
 
 impl Host {
@@ -124,7 +131,13 @@ impl Host {
         let mut secret = [0; 32];
         secret[0] = address.is_ipv6().into();
         let config = TcpConfig { secret, ports: (40_000, 40_099), max_flows: 4096, memory_budget_bytes };
-        Self { tcp: Tcp::new(config, Instant::ZERO), wire: Wire::new(mtu), address, discards: Vec::new() }
+        Self {
+            tcp: Tcp::new(config, Instant::ZERO),
+            wire: Wire::new(mtu),
+            address,
+            discards: Vec::new(),
+            merged: 0,
+        }
     }
 
     pub fn receive(&mut self, packet: &Packet, chunk: usize, now: Instant) {
@@ -132,6 +145,27 @@ impl Host {
         let arrival = Arrival { interface: INTERFACE, local, remote, ecn: packet.ecn };
         if let Err(reason) = self.tcp.handle_segment(arrival, &Chunks::cut(&packet.bytes, chunk), 0, now) {
             self.discards.push(reason);
+        }
+    }
+
+    /// A burst, as a queue pair hands it over.
+    pub fn receive_together(&mut self, packets: &[Packet], now: Instant) {
+        let frames = Frames(packets.iter().map(framed).collect());
+        let mut rest = packets;
+        while let Some(packet) = rest.first() {
+            let burst = Rest(&frames, packets.len() - rest.len());
+            let run = Run::at_front_of(&burst);
+            let (together, left) = rest.split_at(run.map_or(1, |run| run.packets()));
+            let (local, remote) = (packet.destination.ip(), packet.source.ip());
+            let arrival = Arrival { interface: INTERFACE, local, remote, ecn: packet.ecn };
+            let taken =
+                run.is_some_and(|run| self.tcp.handle_run(arrival, (&run, &burst), &mut || true, now));
+            if taken {
+                self.merged += together.len();
+            } else {
+                together.iter().for_each(|packet| self.receive(packet, usize::MAX, now));
+            }
+            rest = left;
         }
     }
 
@@ -147,4 +181,54 @@ impl Host {
         }
         panic!("an engine that never has sent all");
     }
+}
+
+/// Packets from Ethernet onwards.
+struct Frames(Vec<Vec<u8>>);
+
+/// Those from a place on.
+struct Rest<'a>(&'a Frames, usize);
+
+impl Pieces for Rest<'_> {
+    fn count(&self) -> usize {
+        self.0.0.len() - self.1
+    }
+
+    fn piece(&self, index: usize) -> &[u8] {
+        &self.0.0[self.1 + index]
+    }
+}
+
+fn framed(packet: &Packet) -> Vec<u8> {
+    let (payload_len, ecn) = (packet.bytes.len(), packet.ecn);
+    let (protocol, hops) = (protocol::TCP, 64);
+    let (mut header, kind) = match (packet.source.ip(), packet.destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let (identification, dont_fragment) = (0, true);
+            let mut header = vec![0; 34];
+            let fields = ipv4::Fields {
+                source,
+                destination,
+                protocol,
+                hops,
+                ecn,
+                identification,
+                dont_fragment,
+                payload_len,
+            };
+            ipv4::write(&mut header[14..], fields);
+            (header, [0x08, 0x00])
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut header = vec![0; 54];
+            ipv6::write(
+                &mut header[14..],
+                ipv6::Fields { source, destination, protocol, hops, ecn, payload_len },
+            );
+            (header, [0x86, 0xdd])
+        }
+        other => panic!("{other:?} are no two ends"),
+    };
+    header[12..14].copy_from_slice(&kind);
+    [header, packet.bytes.clone()].concat()
 }

@@ -1,5 +1,6 @@
 //! Properties of the parts against naive models, and of a whole connection against a peer that is one.
 
+mod bursts;
 mod parts;
 mod peer;
 mod receiving;

@@ -53,6 +53,8 @@ pub(super) struct Conversation {
     pub host: Host,
     pub flow: FlowKey,
     pub now: Instant,
+    /// Segments that are to arrive together.
+    gathered: Option<Vec<Packet>>,
     /// Sequence numbers before the first bytes.
     ours: Seq,
     theirs: Seq,
@@ -68,7 +70,7 @@ impl Conversation {
         let listener = host.tcp.listen(spec, options).unwrap();
         let theirs = Seq(peer_initial);
         let flow = FlowKey { slot: 0, life: 0 };
-        let mut conversation = Self { host, flow, now, ours: Seq(0), theirs };
+        let mut conversation = Self { host, flow, now, gathered: None, ours: Seq(0), theirs };
         let mut syn = Header { flags: Flags::SYN, seq: theirs, window, ..Header::default() };
         (syn.options.mss, syn.options.sack_permitted) = (Some(1000), true);
         conversation.put(syn, &[]);
@@ -90,6 +92,17 @@ impl Conversation {
         self.put(header, said.text);
     }
 
+    /// What the peer says from here on arrives together, when it is handed over.
+    pub fn gather(&mut self) {
+        self.gathered = Some(Vec::new());
+    }
+
+    pub fn hand_over(&mut self) {
+        if let Some(burst) = self.gathered.take() {
+            self.host.receive_together(&burst, self.now);
+        }
+    }
+
     /// The peer sends the pattern.
     pub fn say_pattern(&mut self, start: u32, len: u32, fin: bool) {
         let text: Vec<u8> = (start..start + len).map(pattern).collect();
@@ -107,7 +120,10 @@ impl Conversation {
             bytes: [&bytes[..length], text].concat(),
             ecn: 0,
         };
-        self.host.receive(&packet, 512, self.now);
+        match &mut self.gathered {
+            Some(burst) => burst.push(packet),
+            None => self.host.receive(&packet, 512, self.now),
+        }
     }
 
     /// What is sent within `time`.

@@ -47,6 +47,15 @@ impl Runner {
             ["route", "back"] => self.refuse(None),
             ["device", "full"] => self.take_segments(0),
             ["device", "free"] => self.take_segments(usize::MAX),
+            ["burst", "begins"] => {
+                self.burst = Some(Vec::new());
+                Ok(())
+            }
+            ["burst", "ends"] => {
+                let burst = self.burst.take().ok_or("no burst has begun")?;
+                self.host.receive_together(&burst, self.now);
+                Ok(())
+            }
             ["wait", time] => self.wait(duration(time)?),
             [name, expected] => self.measure(name, expected),
             _ => Err("no such command".into()),

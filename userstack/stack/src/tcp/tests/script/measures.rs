@@ -27,6 +27,7 @@ impl Runner {
             "mss" => u64::from(self.connection()?.recovery.window.mss),
             "flight" => u64::from(self.connection()?.send.flight()),
             "retransmitted" => u64::from(self.connection()?.recovery.retransmitted_segments),
+            "merged" => self.host.merged as u64,
             "memory" => self.host.tcp.lent_bytes() as u64,
             "connections" => self.host.tcp.connections() as u64,
             "time_waits" => self.host.tcp.time_waits.len() as u64,

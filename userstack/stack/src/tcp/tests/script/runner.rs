@@ -35,6 +35,8 @@ pub(super) struct Runner {
     pub options: TcpOptions,
     pub peer_initial: u32,
     pub peers: HashMap<Endpoint, Peer>,
+    /// Segments of the peer that are to arrive together.
+    pub burst: Option<Vec<Packet>>,
     /// Segments sent, and when, that no line has asked for yet.
     pub emitted: VecDeque<(Instant, Packet)>,
     pub listener: Option<ListenerKey>,
@@ -60,6 +62,7 @@ impl Runner {
             },
             peer_initial: 0,
             peers: HashMap::new(),
+            burst: None,
             emitted: VecDeque::new(),
             listener: None,
             listeners: Vec::new(),

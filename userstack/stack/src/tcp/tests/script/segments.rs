@@ -140,7 +140,10 @@ impl Runner {
             bytes,
             ecn: segment.ecn,
         };
-        self.host.receive(&packet, CHUNK, self.now);
+        match &mut self.burst {
+            Some(burst) => burst.push(packet),
+            None => self.host.receive(&packet, CHUNK, self.now),
+        }
         Ok(())
     }
 
