@@ -1,7 +1,7 @@
 //! Who may do what: operators by role, nodes for themselves, strangers nothing but join.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::identity::Svid;
 use ::identity::tls::Visitor;
@@ -77,7 +77,20 @@ pub struct Access {
     pub refusals: Arc<Refusals>,
     pub audit: Arc<Audit>,
     identities: Option<Identities>,
+    noted: Mutex<Noted>,
 }
+
+/// Refusals that went into the audit log since a moment.
+#[derive(Debug)]
+struct Noted {
+    since: Instant,
+    count: u32,
+}
+
+/// Refusals in the audit log each minute. Whoever may do nothing may still ask, and must not push what others did out of
+/// a log of bounded size; the counters count all of them.
+const MOST_NOTED: u32 = 300;
+const NOTED_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Identities {
@@ -89,7 +102,8 @@ pub struct Identities {
 impl Access {
     /// Without `identities` everybody may do everything: `--plain`.
     pub fn new(refusals: Arc<Refusals>, audit: Arc<Audit>, identities: Option<Identities>) -> Access {
-        Access { refusals, audit, identities }
+        let noted = Mutex::new(Noted { since: Instant::now(), count: 0 });
+        Access { refusals, audit, identities, noted }
     }
 
     /// Who sent this request.
@@ -207,11 +221,22 @@ impl Access {
     /// Counts, notes and words a refusal.
     pub fn refuse(&self, caller: &Caller, what: &str, refusal: Refusal, says: &str) -> Status {
         self.refusals.count(refusal);
-        self.note(caller, what, Vec::new(), Err(refusal.name()));
+        if self.may_note() {
+            self.note(caller, what, Vec::new(), Err(refusal.name()));
+        }
         match refusal {
             Refusal::NoCredential => Status::unauthenticated(says.to_owned()),
             _ => Status::permission_denied(says.to_owned()),
         }
+    }
+
+    fn may_note(&self) -> bool {
+        let mut noted = self.noted.lock().expect("no holder of this lock panics");
+        if noted.since.elapsed() >= NOTED_WITHIN {
+            *noted = Noted { since: Instant::now(), count: 0 };
+        }
+        noted.count += 1;
+        noted.count <= MOST_NOTED
     }
 
     /// Into the audit log.
@@ -250,4 +275,22 @@ impl Access {
 fn peer(extensions: &Extensions) -> Peer {
     let unknown = || Peer { address: "unknown".to_owned(), credential: Credential::None };
     extensions.get::<Peer>().cloned().unwrap_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_cannot_push_others_out_of_the_audit_log() {
+        let audit = Arc::new(Audit::open(None).expect("memory opens"));
+        let access = Access::new(Arc::default(), audit.clone(), None);
+        let stranger = Caller { who: Who::Stranger, address: "192.0.2.1:1".to_owned(), svid: None };
+        access.note(&stranger, "first", Vec::new(), Ok(()));
+        for _ in 0..2 * MOST_NOTED {
+            access.refuse(&stranger, "join", Refusal::NoCredential, "no");
+        }
+        assert_eq!(access.refusals.by_name()["no_credential"], u64::from(2 * MOST_NOTED));
+        assert_eq!(audit.newest(10_000).len(), MOST_NOTED as usize + 1);
+    }
 }

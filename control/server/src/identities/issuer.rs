@@ -103,6 +103,7 @@ impl Issuer {
             state: watch::Sender::default(),
             refreshing: tokio::sync::Mutex::default(),
         };
+        issuer.forget_expired().await?;
         issuer.refresh().await?;
         let (certified, svid) = issuer.own_certificate().await?;
         Ok(Started { issuer: Arc::new(issuer), shown: Arc::new(Shown::new(certified)), svid })
@@ -201,6 +202,11 @@ impl Issuer {
         Ok(())
     }
 
+    async fn forget_expired(&self) -> Result<(), StoreError> {
+        let records = self.records.clone();
+        blocking(move || records.forget_expired(unix(SystemTime::now()))).await
+    }
+
     /// The state that nodes shall have, and its changes.
     pub fn states(&self) -> watch::Receiver<api::TrustState> {
         self.state.subscribe()
@@ -252,8 +258,7 @@ impl Issuer {
                 () = sleep(pause) => {}
                 _ = states.changed() => continue,
             }
-            let records = self.records.clone();
-            if let Err(problem) = blocking(move || records.forget_expired(unix(SystemTime::now()))).await {
+            if let Err(problem) = self.forget_expired().await {
                 warn!(%problem, "expired certificates cannot be forgotten");
             }
             if let Err(problem) = self.refresh().await {
