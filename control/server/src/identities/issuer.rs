@@ -22,7 +22,8 @@ use crate::store::StoreError;
 
 /// DEFAULTS: identity, lifetime.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
-/// A node whose clock is a little behind takes its certificate at once.
+/// A node whose clock is a little behind takes its certificate at once. Of a short life it is a tenth: half-life counts
+/// from here, and must lie ahead.
 const BACKDATED: Duration = Duration::from_secs(60);
 /// How often a plug-in is asked for its roots, and the expired are forgotten.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -131,8 +132,12 @@ impl Issuer {
     ) -> Result<api::Certificate, IssueError> {
         let request = SigningRequest::read(csr)?;
         let now = SystemTime::now();
-        let order =
-            Order { id, request, not_before: now - BACKDATED, not_after: now + self.options.lifetime };
+        let order = Order {
+            id,
+            request,
+            not_before: now - BACKDATED.min(self.options.lifetime / 10),
+            not_after: now + self.options.lifetime,
+        };
         let generation = self.state.borrow().generation;
         let chain = self.authority.sign(&order).await?;
         let svid = self.check(&order, &chain)?;

@@ -5,10 +5,12 @@ mod authorities;
 mod harness;
 mod refusals;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use harness::{Guarded, Identity, PATIENCE, WORKLOADS, apply, eventually};
 use identity::{Key, Svid};
+use server::store::MemoryStore;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use xds::operator::Bearer;
@@ -49,6 +51,17 @@ async fn a_certificate_is_renewed_by_the_one_before_it() {
     let next = mesh.target(Some(Identity::new(&key, renewed).certified())).await;
     let again = Key::generate().unwrap();
     assert!(xds::identity::renew(&next, again.request().unwrap()).await.is_ok());
+    mesh.end().await;
+}
+
+#[tokio::test]
+async fn a_short_life_has_its_half_ahead_of_it() {
+    let mut short = harness::secure(harness::built_in(), Arc::new(MemoryStore::default()));
+    short.options.lifetime = Duration::from_secs(20);
+    let mesh = Guarded::start_with(short).await;
+    let joined = mesh.try_join("node-1", &mesh.token("node-1").await).await.unwrap();
+    let svid = Svid::read(&joined.chain[0]).unwrap();
+    assert!(svid.half_life() > SystemTime::now());
     mesh.end().await;
 }
 

@@ -23,7 +23,8 @@ impl NodeIdentity {
     pub(super) async fn renew_for_ever(&self) {
         let mut pause = SHORTEST_PAUSE;
         loop {
-            let due = self.due();
+            // However short its life, a certificate is not renewed in a loop.
+            let due = self.due().max(SHORTEST_PAUSE);
             tokio::select! {
                 () = sleep(due) => {}
                 () = self.renewal_due.notified() => sleep(SPREAD.min(due).mul_f64(random_fraction())).await,
