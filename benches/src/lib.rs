@@ -15,6 +15,7 @@ pub mod cases;
 pub mod count;
 pub mod nic;
 mod packets;
+mod profile;
 pub mod relay;
 pub mod report;
 pub mod runner;

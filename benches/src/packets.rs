@@ -22,6 +22,7 @@ pub struct Tcp {
     pub seq: u32,
     pub ack: u32,
     pub syn: bool,
+    pub fin: bool,
     /// TSval and TSecr.
     pub timestamps: (u32, u32),
 }
@@ -43,7 +44,7 @@ pub fn tcp(ends: &Ends, header: &Tcp, text: &[u8]) -> Vec<u8> {
         // MSS 1460, SACK permitted, window scale 7.
         options.extend([2, 4, 0x05, 0xb4, 4, 2, 3, 3, 7, 0, 0, 0]);
     }
-    let flags = if header.syn { 0x02 } else { 0x10 };
+    let flags = if header.syn { 0x02 } else { 0x10 | u8::from(header.fin) };
     let words = u8::try_from((20 + options.len()) / 4).expect("a TCP header has at most 15 words");
     let mut body = ports(ends);
     body.extend(header.seq.to_be_bytes());

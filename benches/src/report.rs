@@ -11,7 +11,14 @@ use crate::runner::Figures;
 pub fn head() -> String {
     format!(
         "{:<16} {:>10} {:>13} {:>8} {:>12} {:>11} {:>9}  {}",
-        "case", "unit", "instructions", "change", "allocations", "held bytes", "ns", "cache misses L1 / last"
+        "case",
+        "unit",
+        "instructions",
+        "change",
+        "allocations",
+        "held bytes",
+        "ns",
+        "cache misses L1 / last, or headers + copy + checksum"
     )
 }
 
@@ -19,8 +26,8 @@ pub fn line(case: &Case, figures: &Figures, baseline: &Baseline) -> String {
     let before = baseline.get(case.name).copied().unwrap_or_default();
     let cell =
         |value: Option<f64>, decimals: usize| value.map_or("-".into(), |value| format!("{value:.decimals$}"));
-    let misses =
-        figures.cache.map_or(String::new(), |it| format!("{:.1} / {:.2}", it.first_level, it.last_level));
+    let misses = figures.cache.map(|it| format!("{:.1} / {:.2}", it.first_level, it.last_level));
+    let parts = figures.text.map(|it| format!("{:.0} + {:.0} + {:.0}", it.headers, it.copy, it.checksum));
     format!(
         "{:<16} {:>10} {:>13} {:>8} {:>12} {:>11} {:>9}  {}",
         case.name,
@@ -30,7 +37,7 @@ pub fn line(case: &Case, figures: &Figures, baseline: &Baseline) -> String {
         cell(figures.allocations, 2),
         cell(figures.held_bytes, 0),
         cell(figures.nanos, 0),
-        misses
+        misses.or(parts).unwrap_or_default()
     )
 }
 
@@ -61,10 +68,40 @@ pub fn limits(all: &BTreeMap<&str, Figures>) -> String {
         3.0,
     );
     say(
+        "instructions, 1,000,000 connections to 1,000",
+        ratio(|f| f.instructions, "flows_1000000", "flows_1000"),
+        1.01,
+    );
+    say(
+        "time, 1,000,000 connections to 1,000 (does not fail a run)",
+        ratio(|f| f.nanos, "flows_1000000", "flows_1000"),
+        4.0,
+    );
+    say(
+        "heap bytes of one of 1,000,000 idle connections",
+        figure("connections_1000000", |f| f.held_bytes),
+        600.0,
+    );
+    say(
+        "nanoseconds of a new connection with its request and its end",
+        figure("new_connections", |f| f.nanos),
+        10_000.0,
+    );
+    for deed in ["insert", "cancel", "expire"] {
+        let of = |armed: &str| figure(&format!("timer_{deed}_{armed}"), |f| f.instructions);
+        let ratio = of("1000000").zip(of("1000")).map(|(many, few)| many / few);
+        say(&format!("instructions, to {deed} one of 1,000,000 timers to 1,000"), ratio, 1.25);
+    }
+    say(
         "instructions, a datagram with 256 interfaces to 1",
         ratio(|f| f.instructions, "interfaces_256", "interfaces_1"),
         1.1,
     );
+    let headers = |name: &str| figure(name, |f| f.text.map(|text| text.headers));
+    say("instructions, a segment of text in, without copy and sum", headers("tcp_receive_v4"), 450.0);
+    // An acknowledgement is of two segments.
+    let out = headers("tcp_send_v4").zip(headers("tcp_ack_v4")).map(|(both, ack)| both - ack / 2.0);
+    say("instructions, a segment of text out, without copy and sum", out, 350.0);
     say("heap bytes of a connection before its first byte", figure("idle_unused", |f| f.held_bytes), 2048.0);
     say("heap bytes of a connection after one request", figure("idle_served", |f| f.held_bytes), 24_576.0);
     text

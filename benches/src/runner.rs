@@ -6,12 +6,15 @@ use std::process::Command;
 
 use crate::cases::{Case, Look};
 use crate::count::{COUNTED_FUNCTION, Sums};
+use crate::profile::{TextCost, text_cost};
 
-/// callgrind counts every byte of a `rep movsb` as an instruction: let libc copy by vectors, whatever the length.
-const COPIES: (&str, &str) = (
-    "GLIBC_TUNABLES",
-    "glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824",
-);
+/// What a run asks of libc. Huge pages for the heap, where the kernel gives them by `madvise` (its default): a million
+/// connections lie far apart. And callgrind counts every byte of a `rep movsb` as an instruction: there libc copies by
+/// vectors, whatever the length.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+const HUGE_PAGES: &str = "glibc.malloc.hugetlb=1";
+const COPIES: &str =
+    "glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824";
 /// The simulated caches, said so that figures are the same on any machine: 32 KiB of level 1, 8 MiB of the last.
 const CACHES: [&str; 4] = ["--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=8388608,16,64"];
 
@@ -26,6 +29,15 @@ pub struct Figures {
     pub held_bytes: Option<f64>,
     pub nanos: Option<f64>,
     pub cache: Option<Misses>,
+    pub text: Option<Parts>,
+}
+
+/// Instructions a unit, of which copying and summing text have their own.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub struct Parts {
+    pub headers: f64,
+    pub copy: f64,
+    pub checksum: f64,
 }
 
 /// Data misses a unit in a simulated cache.
@@ -37,26 +49,38 @@ pub struct Misses {
 
 /// Runs `program --case NAME`, this program itself.
 pub fn measure(program: &Path, case: &Case) -> Result<Figures, String> {
-    let mut sums = run_case(Command::new(program), case)?;
+    let mut sums = run_case(as_it_is(program), case)?;
     let units = sums.units as f64;
     if case.look == Look::Heap {
         return Ok(Figures { held_bytes: Some(sums.held_bytes as f64 / units), ..Figures::default() });
     }
     for _ in 1..TIMED_RUNS {
-        sums.nanos = sums.nanos.min(run_case(Command::new(program), case)?.nanos);
+        sums.nanos = sums.nanos.min(run_case(as_it_is(program), case)?.nanos);
     }
-    let (events, counted) = run_callgrind(program, case)?;
+    let (events, text, counted) = run_callgrind(program, case)?;
     let event =
         |name: &str| events.iter().find(|(event, _)| event == name).map(|(_, count)| *count as f64 / counted);
     let both = |read, write| Some(event(read)? + event(write)?);
     let cache = both("D1mr", "D1mw").zip(both("DLmr", "DLmw"));
+    let instructions = event("Ir").ok_or("callgrind counted no instructions")?;
+    let parts = (case.look == Look::WorkAndText).then(|| {
+        let (copy, checksum) = (text.copy as f64 / counted, text.checksum as f64 / counted);
+        Parts { headers: instructions - copy - checksum, copy, checksum }
+    });
     Ok(Figures {
-        instructions: Some(event("Ir").ok_or("callgrind counted no instructions")?),
+        instructions: Some(instructions),
         allocations: Some(sums.allocations as f64 / units),
         held_bytes: None,
         nanos: Some(sums.nanos as f64 / units),
         cache: cache.map(|(first_level, last_level)| Misses { first_level, last_level }),
+        text: parts,
     })
+}
+
+fn as_it_is(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env(TUNABLES, HUGE_PAGES);
+    command
 }
 
 fn run_case(mut command: Command, case: &Case) -> Result<Sums, String> {
@@ -71,8 +95,8 @@ fn run_case(mut command: Command, case: &Case) -> Result<Sums, String> {
 
 type Events = Vec<(String, u64)>;
 
-/// Every event's count, and the units that they are for.
-fn run_callgrind(program: &Path, case: &Case) -> Result<(Events, f64), String> {
+/// Every event's count, what of the instructions is the text's, and the units that they are for.
+fn run_callgrind(program: &Path, case: &Case) -> Result<(Events, TextCost, f64), String> {
     let directory = tempfile::tempdir().map_err(|error| format!("a temporary directory: {error}"))?;
     let out = directory.path().join("callgrind.out");
     let mut command = Command::new("valgrind");
@@ -82,10 +106,11 @@ fn run_callgrind(program: &Path, case: &Case) -> Result<(Events, f64), String> {
     if case.look == Look::WorkAndCache {
         command.args(CACHES);
     }
-    command.arg(program).env(COPIES.0, COPIES.1);
+    command.arg(program).env(TUNABLES, COPIES);
     let sums = run_case(command, case)?;
     let text = std::fs::read_to_string(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-    Ok((totals(&text).ok_or("callgrind wrote no totals")?, sums.units as f64))
+    let events = totals(&text).ok_or("callgrind wrote no totals")?;
+    Ok((events, text_cost(&text), sums.units as f64))
 }
 
 /// Reads `events:` and `totals:` of callgrind's file: names and counts in the same order; zeros at the end are left out.

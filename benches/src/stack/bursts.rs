@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stack::{Contiguous, InterfaceConfig, Pieces, Run};
 
-use super::streams::{hand_over, one};
+use super::streams::{Opened, hand_over, one};
 use super::{BURST, Family, INTERFACE, interface};
 use crate::count::{Meter, Sums};
 use crate::packets;
@@ -29,7 +29,7 @@ impl Pieces for Burst<'_> {
 
 /// Full segments in order, `burst` at a time, read by the user after each; with the acknowledgements that they cause.
 pub fn received_in_bursts(burst: usize, segments: u64) -> Sums {
-    let (mut stack, mut template, mut tape, mut now) = one(Family::V4);
+    let (mut stack, Opened { flow, peer: mut template }, mut tape, mut now) = one(Family::V4);
     stack.set_interface(InterfaceConfig { unfinished_receive_checksum: true, ..interface(Family::V4) }, now);
     let text = [7; TEXT_BYTES];
     let mut into = vec![0; BURST * TEXT_BYTES];
@@ -55,7 +55,7 @@ pub fn received_in_bursts(burst: usize, segments: u64) -> Sums {
                 packets.iter_mut().for_each(|packet| hand_over(&mut stack, packet, now));
             }
             while stack.poll_event().is_some() {}
-            if let Poll::Ready(Ok(taken)) = stack.tcp_read(template.flow, &mut into, now) {
+            if let Poll::Ready(Ok(taken)) = stack.tcp_read(flow, &mut into, now) {
                 read += taken;
             }
             stack.poll_transmit(&mut tape, BURST, now);

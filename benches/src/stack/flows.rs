@@ -1,15 +1,13 @@
 //! The cost of a segment while many connections are open.
 
-use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::idle::{remote, stack_for};
 use super::streams::{establish, hand_over, listen};
-use super::{BURST, Family, Tape, scene};
+use super::{BURST, Family, Tape};
 use crate::count::{Meter, Sums};
 
-/// Connections that one address of a neighbour opens.
-const PER_NEIGHBOUR: usize = 50_000;
 /// A prime, so that steps of it visit every connection before one comes again, far from the one before.
 const STRIDE: usize = 48_271;
 const TEXT_BYTES: usize = 100;
@@ -24,17 +22,11 @@ const SEGMENTS: usize = 2;
 /// connection has had its turn before counting begins.
 pub fn drawn_evenly(open: usize, segments: u64) -> Sums {
     let family = Family::V4;
-    let neighbours = u16::try_from(open.div_ceil(PER_NEIGHBOUR)).expect("a few addresses are enough");
-    let (mut stack, mut now) = scene(family, neighbours);
+    let (mut stack, mut now) = stack_for(family, open);
     let listener = listen(&mut stack, family);
     let mut tape = Tape::new();
-    let mut templates: Vec<_> = (0..open)
-        .map(|number| {
-            let neighbour = u16::try_from(number / PER_NEIGHBOUR).expect("a few addresses are enough");
-            let port = u16::try_from(1024 + number % PER_NEIGHBOUR).expect("within the port range");
-            let remote = SocketAddr::new(family.neighbour(neighbour), port);
-            establish(&mut stack, listener, remote, &mut tape, now)
-        })
+    let mut opened: Vec<_> = (0..open)
+        .map(|number| establish(&mut stack, listener, remote(family, number), &mut tape, now))
         .collect();
     let text = [7; TEXT_BYTES];
     let mut into = [0; TEXT_BYTES * SEGMENTS];
@@ -48,8 +40,8 @@ pub fn drawn_evenly(open: usize, segments: u64) -> Sums {
         let mut burst: Vec<_> = (0..DRAWS)
             .map(|_| {
                 place = (place + STRIDE) % open;
-                let template = &mut templates[place];
-                (template.flow, [(); SEGMENTS].map(|()| template.segment(&text)))
+                let drawn = &mut opened[place];
+                (drawn.flow, [(); SEGMENTS].map(|()| drawn.peer.segment(&text)))
             })
             .collect();
         drawn += DRAWS;

@@ -3,14 +3,19 @@
 mod bursts;
 mod datagrams;
 mod flows;
+mod idle;
 mod streams;
+mod timers;
 
 pub use bursts::received_in_bursts;
 pub use datagrams::{PAYLOAD_BYTES, RewriteTo, SESSIONS, forwarded};
 pub use flows::drawn_evenly;
-pub use streams::{acknowledged, received, sent};
+pub use idle::{held_at_rest, held_when_idle, one_request_each};
+pub use streams::{acknowledged, received, sent, sent_uncut};
+pub use timers::{Deed, timed};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
 
 use stack::{Config, Egress, Full, Instant, InterfaceConfig, InterfaceId, Offloads, Role, Stack};
 
@@ -75,6 +80,10 @@ struct Tape {
     packets: u64,
     frame: Box<[u8; FRAME_BYTES]>,
     len: usize,
+    /// It is a device that cuts long packets into segments, and takes their text from where it lies.
+    cuts: bool,
+    /// Text of the last packet that was not copied.
+    apart: u32,
 }
 
 /// As a ring's.
@@ -82,7 +91,15 @@ const FRAME_BYTES: usize = 4096;
 
 impl Tape {
     fn new() -> Self {
-        Self { packets: 0, frame: Box::new([0; FRAME_BYTES]), len: 0 }
+        Self { packets: 0, frame: Box::new([0; FRAME_BYTES]), len: 0, cuts: false, apart: 0 }
+    }
+
+    #[inline]
+    fn append(&mut self, text: &[u8]) {
+        if !text.is_empty() {
+            copy_text(&mut self.frame[self.len..self.len + text.len()], text);
+            self.len += text.len();
+        }
     }
 
     fn last(&self) -> &[u8] {
@@ -97,18 +114,32 @@ impl Egress for Tape {
 
     fn emit(&mut self, _: InterfaceId, header: &[u8], payload: [&[u8]; 2]) -> Result<(), Full> {
         self.packets += 1;
+        self.apart = 0;
         self.len = header.len();
         self.frame[..header.len()].copy_from_slice(header);
-        for text in payload.into_iter().filter(|text| !text.is_empty()) {
-            let end = self.len + text.len();
-            copy_text(&mut self.frame[self.len..end], text);
-            self.len = end;
-        }
+        let [first, second] = payload;
+        self.append(first);
+        self.append(second);
+        Ok(())
+    }
+
+    fn emit_long(
+        &mut self,
+        _: InterfaceId,
+        header: &[u8],
+        payload: [&[u8]; 2],
+        segment_bytes: NonZeroU16,
+    ) -> Result<(), Full> {
+        let text_bytes = payload[0].len() + payload[1].len();
+        self.packets += text_bytes.div_ceil(segment_bytes.get().into()) as u64;
+        self.len = header.len();
+        self.frame[..header.len()].copy_from_slice(header);
+        self.apart = u32::try_from(text_bytes).expect("a packet is shorter than 64 KiB");
         Ok(())
     }
 
     fn offloads(&self, _interface: InterfaceId) -> Offloads {
-        Offloads::default()
+        Offloads { cuts_tcp: self.cuts, ..Offloads::default() }
     }
 }
 

@@ -26,9 +26,8 @@ impl Admission for Deliver {
     }
 }
 
-/// The far end of an established connection.
+/// The far end of a connection.
 pub(super) struct Template {
-    pub flow: FlowKey,
     pub seq: u32,
     pub ack: u32,
     ends: Ends,
@@ -37,18 +36,56 @@ pub(super) struct Template {
 }
 
 impl Template {
+    /// A peer that has said nothing yet.
+    pub fn new(remote: SocketAddr) -> Self {
+        let ours = if remote.is_ipv4() { Family::V4.ours() } else { Family::V6.ours() };
+        let to = SocketAddr::new(ours, PORT);
+        let ends = Ends { from_mac: PEER_MAC, to_mac: OUR_MAC, from: remote, to };
+        Self { seq: 0, ack: 0, ends, echo: 0 }
+    }
+
+    pub fn syn(&mut self) -> Contiguous {
+        let header = Tcp { seq: self.seq, ack: 0, syn: true, fin: false, timestamps: (1, 0) };
+        self.seq = self.seq.wrapping_add(1);
+        Contiguous::new(&packets::tcp(&self.ends, &header, &[]))
+    }
+
+    /// The stack's answer to the SYN.
+    pub fn hear(&mut self, packet: &[u8]) {
+        let answer = packets::read_tcp(packet);
+        (self.ack, self.echo) = (answer.seq.wrapping_add(1), answer.timestamp);
+    }
+
     /// Its next segment.
     pub fn segment(&mut self, text: &[u8]) -> Contiguous {
-        let header = Tcp { seq: self.seq, ack: self.ack, syn: false, timestamps: (1, self.echo) };
-        self.seq = self.seq.wrapping_add(u32::try_from(text.len()).expect("a segment fits a packet"));
+        self.next(text, false)
+    }
+
+    pub fn fin(&mut self) -> Contiguous {
+        self.next(&[], true)
+    }
+
+    fn next(&mut self, text: &[u8], fin: bool) -> Contiguous {
+        let header = Tcp { seq: self.seq, ack: self.ack, syn: false, fin, timestamps: (1, self.echo) };
+        let numbers = u32::try_from(text.len()).expect("a segment fits a packet") + u32::from(fin);
+        self.seq = self.seq.wrapping_add(numbers);
         Contiguous::new(&packets::tcp(&self.ends, &header, text))
     }
 }
 
+/// A connection of the stack and its far end.
+pub(super) struct Opened {
+    pub flow: FlowKey,
+    pub peer: Template,
+}
+
 pub(super) fn listen(stack: &mut Stack, family: Family) -> ListenerKey {
+    listen_with(stack, family, TcpOptions { keepalive: None, ..TcpOptions::default() })
+}
+
+pub(super) fn listen_with(stack: &mut Stack, family: Family, options: TcpOptions) -> ListenerKey {
     let addresses = Prefix::new(family.ours(), if family == Family::V4 { 32 } else { 128 });
     let spec = ListenSpec { addresses, port: Some(PORT), interface: None };
-    let options = TcpOptions { keepalive: None, ..TcpOptions::default() };
     stack.tcp_listen(spec, options).expect("nobody else listens")
 }
 
@@ -59,18 +96,15 @@ pub(super) fn establish(
     remote: SocketAddr,
     tape: &mut Tape,
     now: Instant,
-) -> Template {
-    let ours = if remote.is_ipv4() { Family::V4.ours() } else { Family::V6.ours() };
-    let ends = Ends { from_mac: PEER_MAC, to_mac: OUR_MAC, from: remote, to: SocketAddr::new(ours, PORT) };
-    let syn = Tcp { seq: 0, ack: 0, syn: true, timestamps: (1, 0) };
-    hand_over(stack, &mut Contiguous::new(&packets::tcp(&ends, &syn, &[])), now);
+) -> Opened {
+    let mut peer = Template::new(remote);
+    hand_over(stack, &mut peer.syn(), now);
     stack.poll_transmit(tape, BURST, now);
-    let answer = packets::read_tcp(tape.last());
-    let ack = Tcp { seq: 1, ack: answer.seq.wrapping_add(1), syn: false, timestamps: (1, answer.timestamp) };
-    hand_over(stack, &mut Contiguous::new(&packets::tcp(&ends, &ack, &[])), now);
+    peer.hear(tape.last());
+    hand_over(stack, &mut peer.segment(&[]), now);
     let Poll::Ready(Ok(flow)) = stack.tcp_accept(listener) else { panic!("the handshake is complete") };
     while stack.poll_event().is_some() {}
-    Template { flow, seq: 1, ack: ack.ack, ends, echo: answer.timestamp }
+    Opened { flow, peer }
 }
 
 pub(super) fn hand_over(stack: &mut Stack, packet: &mut Contiguous, now: Instant) {
@@ -78,13 +112,13 @@ pub(super) fn hand_over(stack: &mut Stack, packet: &mut Contiguous, now: Instant
     debug_assert_eq!(verdict, Verdict::Consumed, "the template's packets are in order");
 }
 
-pub(super) fn one(family: Family) -> (Stack, Template, Tape, Instant) {
+pub(super) fn one(family: Family) -> (Stack, Opened, Tape, Instant) {
     let (mut stack, now) = scene(family, 1);
     let listener = listen(&mut stack, family);
     let mut tape = Tape::new();
     let remote = SocketAddr::new(family.neighbour(0), 5000);
-    let template = establish(&mut stack, listener, remote, &mut tape, now);
-    (stack, template, tape, now)
+    let opened = establish(&mut stack, listener, remote, &mut tape, now);
+    (stack, opened, tape, now)
 }
 
 fn text_bytes(family: Family) -> usize {
@@ -93,7 +127,7 @@ fn text_bytes(family: Family) -> usize {
 
 /// Full segments in order, in bursts, read by the user after each; with the acknowledgements that they cause.
 pub fn received(family: Family, segments: u64) -> Sums {
-    let (mut stack, mut template, mut tape, mut now) = one(family);
+    let (mut stack, Opened { flow, peer: mut template }, mut tape, mut now) = one(family);
     let text = vec![7; text_bytes(family)];
     let mut into = vec![0; 64 << 10];
     let (mut meter, mut read) = (Meter::default(), 0);
@@ -111,7 +145,7 @@ pub fn received(family: Family, segments: u64) -> Sums {
                 hand_over(&mut stack, packet, now);
             }
             while stack.poll_event().is_some() {}
-            if let Poll::Ready(Ok(taken)) = stack.tcp_read(template.flow, &mut into, now) {
+            if let Poll::Ready(Ok(taken)) = stack.tcp_read(flow, &mut into, now) {
                 read += taken;
             }
             stack.poll_transmit(&mut tape, BURST, now);
@@ -132,16 +166,22 @@ enum Counted {
 
 /// Full segments sent, written by the user a burst at a time, every two of them acknowledged.
 pub fn sent(family: Family, segments: u64) -> Sums {
-    send(family, segments, Counted::Sending)
+    send(family, segments, Counted::Sending, false)
+}
+
+/// The same through a device that cuts long packets into segments.
+pub fn sent_uncut(family: Family, segments: u64) -> Sums {
+    send(family, segments, Counted::Sending, true)
 }
 
 /// Acknowledgements of two full segments each.
 pub fn acknowledged(family: Family, acknowledgements: u64) -> Sums {
-    send(family, acknowledgements, Counted::Acknowledgements)
+    send(family, acknowledgements, Counted::Acknowledgements, false)
 }
 
-fn send(family: Family, units: u64, what: Counted) -> Sums {
-    let (mut stack, mut template, mut tape, mut now) = one(family);
+fn send(family: Family, units: u64, what: Counted, cuts: bool) -> Sums {
+    let (mut stack, Opened { flow, peer: mut template }, mut tape, mut now) = one(family);
+    tape.cuts = cuts;
     let text_bytes = u32::try_from(text_bytes(family)).expect("a segment fits a packet");
     let text = vec![7; text_bytes as usize * BURST];
     let (mut meter, mut aside) = (Meter::default(), Meter::default());
@@ -155,14 +195,15 @@ fn send(family: Family, units: u64, what: Counted) -> Sums {
         now = now + Duration::from_micros(50);
         let sending = if what == Counted::Sending { &mut meter } else { &mut aside };
         sending.run(&mut || {
-            let _taken = stack.tcp_write(template.flow, &[&text], now);
+            let _taken = stack.tcp_write(flow, &[&text], now);
             stack.poll_transmit(&mut tape, BURST, now);
         });
         let segments = tape.packets - before;
         assert!(segments > 0, "the window is open after each round");
         let last = packets::read_tcp(tape.last());
         (sent, template.echo) = (sent + segments, last.timestamp);
-        let mut acks = acknowledge(&mut template, last.seq.wrapping_add(last.text_bytes), text_bytes);
+        let end = last.seq.wrapping_add(last.text_bytes + tape.apart);
+        let mut acks = acknowledge(&mut template, end, text_bytes);
         now = now + Duration::from_micros(50);
         meter.run(&mut || {
             for ack in &mut acks {

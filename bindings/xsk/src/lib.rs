@@ -34,7 +34,7 @@ mod tap;
 mod whole;
 
 pub use pool::{Chunk, OtherRegion, Pool};
-pub use queue::{Queue, Received, Statistics};
+pub use queue::{Queue, Received, Statistics, Unfinished};
 pub use region::{CHUNK_BYTES, Region, RegionError};
 pub use socket::{BindError, CopyMode, HEADROOM_BYTES, Socket};
 pub use tap::{TapError, open_tap};

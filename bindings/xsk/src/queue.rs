@@ -1,5 +1,8 @@
 //! A socket at work: chunks go out on the fill and transmit rings and come back on the receive and completion rings.
 
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -10,11 +13,23 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::pool::{Chunk, OtherRegion, Owner, Pool};
 use crate::region::CHUNK_BYTES;
-use crate::socket::{FILL_RING, Socket};
+use crate::socket::{FILL_RING, METADATA_BYTES, Socket};
 
 /// System calls for one burst. The kernel sends 32 packets a call in copy mode (`TX_BATCH_SIZE`), a burst is 64, and
 /// what a call leaves is tried again in the next turn.
 const KICKS_MAX: u32 = 4;
+
+/// `XDP_TX_METADATA` of a descriptor, and `XDP_TXMD_FLAGS_CHECKSUM` of its metadata.
+const HAS_METADATA: XdpDescOptions = XdpDescOptions::from_bits_retain(1 << 1);
+const FINISH_CHECKSUM: u64 = 1 << 1;
+
+/// A checksum for the kernel to finish: where what it covers begins in the packet, and the field from there. The field
+/// holds the pseudo-header's sum.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    pub start: u16,
+    pub offset: u16,
+}
 
 /// One queue of one interface, owned by the thread that owns its pool. Dropping it closes the socket: from then on the
 /// XDP program passes the queue's traffic to the kernel.
@@ -152,12 +167,38 @@ impl Queue {
     /// or the bytes are not in it.
     #[inline]
     pub fn transmit(&mut self, chunk: Chunk, start: usize, len: usize, continued: bool) -> bool {
+        let options = if continued { XdpDescOptions::XDP_PKT_CONTD } else { XdpDescOptions::empty() };
+        self.put(chunk, start, len, options)
+    }
+
+    /// The same for a packet's first descriptor, its checksum being the kernel's to finish. False, too, when there is no
+    /// room for metadata before the packet. For sockets with [`Socket::finishes_checksums`].
+    pub fn transmit_unfinished(
+        &mut self,
+        mut chunk: Chunk,
+        start: usize,
+        len: usize,
+        continued: bool,
+        checksum: Unfinished,
+    ) -> bool {
+        debug_assert!(self.socket().finishes_checksums(), "the registration has room for metadata");
+        let metadata = start.checked_sub(METADATA_BYTES).and_then(|at| chunk.bytes_mut().get_mut(at..start));
+        let Some(metadata) = metadata else { return false };
+        metadata.fill(0);
+        metadata[..8].copy_from_slice(&FINISH_CHECKSUM.to_ne_bytes());
+        metadata[8..10].copy_from_slice(&checksum.start.to_ne_bytes());
+        metadata[10..12].copy_from_slice(&checksum.offset.to_ne_bytes());
+        let options = if continued { XdpDescOptions::XDP_PKT_CONTD } else { XdpDescOptions::empty() };
+        self.put(chunk, start, len, options | HAS_METADATA)
+    }
+
+    #[inline]
+    fn put(&mut self, chunk: Chunk, start: usize, len: usize, options: XdpDescOptions) -> bool {
         if start + len > CHUNK_BYTES || !self.has_room(1) {
             return false;
         }
         let Some(index) = self.pool.give(chunk, Owner::transmit(self.id)) else { return false };
         let addr = u64::from(index) * CHUNK_BYTES as u64 + start as u64;
-        let options = if continued { XdpDescOptions::XDP_PKT_CONTD } else { XdpDescOptions::empty() };
         let pushed = self.socket_mut().transmit.push(XdpDesc { addr, len: len as u32, options });
         debug_assert!(pushed, "there was room");
         self.sending += 1;

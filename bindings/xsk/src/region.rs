@@ -1,11 +1,15 @@
 //! The memory of one worker and one mode, which the sockets of many queues share.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+#[cfg(not(miri))]
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::MemfdFlags;
+#[cfg(not(miri))]
+use rustix::fs::{ftruncate, memfd_create};
 
 use crate::mapping::Mapping;
 
@@ -47,6 +51,8 @@ pub(crate) struct Bound {
     sockets: Vec<Weak<OwnedFd>>,
     /// The registration takes chains of descriptors (`XDP_USE_SG`).
     pub multi_buffer: bool,
+    /// The registration has room for metadata before each packet that is sent, which may ask for a checksum.
+    pub finishes_checksums: bool,
 }
 
 impl Bound {
@@ -117,11 +123,19 @@ impl Region {
     }
 }
 
+#[cfg(not(miri))]
 fn map(bytes: usize, flags: MemfdFlags) -> rustix::io::Result<(Mapping, OwnedFd)> {
     let file = memfd_create("ringway-umem", MemfdFlags::CLOEXEC | flags)?;
     ftruncate(&file, bytes as u64)?;
     let mapping = Mapping::new(file.as_fd(), bytes, 0)?;
     Ok((mapping, file))
+}
+
+/// Miri has no memfd.
+#[cfg(miri)]
+fn map(bytes: usize, _flags: MemfdFlags) -> rustix::io::Result<(Mapping, OwnedFd)> {
+    let nothing = std::fs::File::open("/dev/null").map_err(|_| rustix::io::Errno::NOENT)?;
+    Ok((Mapping::of(&crate::mapping::heap::Heap::zeroed(bytes)), nothing.into()))
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub(crate) const COMPLETION_RING: u32 = 4_096;
 /// three packets of 64 KiB.
 const SEND_BUFFER_BYTES: usize = 8 << 20;
 
+/// `struct xsk_tx_metadata`: flags, then what is asked for or answered (Linux 6.15 has it this long; what is older reads the
+/// beginning). It lies right before the packet.
+pub(crate) const METADATA_BYTES: usize = 24;
+/// `XDP_UMEM_TX_METADATA_LEN` (Linux 6.11): the registration's length of metadata counts. Older kernels refuse the flag.
+const METADATA_LENGTH_COUNTS: XdpUmemRegFlags = XdpUmemRegFlags::from_bits_retain(1 << 2);
+
 /// How packets get between device and memory; all sockets of a region have the same.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CopyMode {
@@ -82,6 +88,7 @@ pub struct Socket {
     region: Arc<Region>,
     mode: CopyMode,
     multi_buffer: bool,
+    finishes_checksums: bool,
     queue: u32,
 }
 
@@ -94,7 +101,7 @@ impl Socket {
         let mut bound = region.bound();
         let shared = bound.living();
         if shared.is_none() {
-            register(&fd, region)?;
+            bound.finishes_checksums = register(&fd, region, mode)?;
         }
         let rings = map_rings(fd.as_fd())?;
         let address = SocketAddrXdp::new(SocketAddrXdpFlags::empty(), interface, queue);
@@ -104,7 +111,7 @@ impl Socket {
         }
         .map_err(|error| bind_error(error, interface, queue, mode))?;
         bound.add(&fd);
-        let multi_buffer = bound.multi_buffer;
+        let (multi_buffer, finishes_checksums) = (bound.multi_buffer, bound.finishes_checksums);
         drop(bound);
         grow_send_buffer(&fd);
 
@@ -115,7 +122,18 @@ impl Socket {
         };
         let (fill, completion, receive, transmit) = rings;
         let region = Arc::clone(region);
-        Ok(Self { fill, receive, transmit, completion, fd, region, mode, multi_buffer, queue })
+        Ok(Self {
+            fill,
+            receive,
+            transmit,
+            completion,
+            fd,
+            region,
+            mode,
+            multi_buffer,
+            finishes_checksums,
+            queue,
+        })
     }
 
     /// For the XDP program's map.
@@ -131,6 +149,13 @@ impl Socket {
     /// Whether packets may be chains of chunks (`XDP_USE_SG`, Linux 6.6).
     pub fn multi_buffer(&self) -> bool {
         self.multi_buffer
+    }
+
+    /// Whether a packet may leave with a checksum for the kernel to finish ([`crate::Unfinished`]): where it copies (from
+    /// Linux 6.11), it does so itself or leaves it to the device. A driver with zero-copy need not have that: it is not
+    /// asked for there.
+    pub fn finishes_checksums(&self) -> bool {
+        self.finishes_checksums
     }
 
     pub fn queue(&self) -> u32 {
@@ -152,7 +177,8 @@ fn new_socket() -> Result<OwnedFd, BindError> {
     )
 }
 
-fn register(fd: &OwnedFd, region: &Region) -> Result<(), BindError> {
+/// Registers the memory; true when packets may ask for checksums.
+fn register(fd: &OwnedFd, region: &Region, mode: CopyMode) -> Result<bool, BindError> {
     let registration = XdpUmemReg {
         addr: region.mapping().base().as_ptr() as u64,
         len: region.mapping().len() as u64,
@@ -161,7 +187,12 @@ fn register(fd: &OwnedFd, region: &Region) -> Result<(), BindError> {
         flags: XdpUmemRegFlags::empty(),
         tx_metadata_len: 0,
     };
-    set_xdp_umem_reg(fd, registration).map_err(|error| match error {
+    let with_metadata =
+        XdpUmemReg { flags: METADATA_LENGTH_COUNTS, tx_metadata_len: METADATA_BYTES as u32, ..registration };
+    if mode == CopyMode::Copy && set_xdp_umem_reg(fd, with_metadata).is_ok() {
+        return Ok(true);
+    }
+    set_xdp_umem_reg(fd, registration).map(|()| false).map_err(|error| match error {
         // The pages are pinned, which counts against RLIMIT_MEMLOCK without CAP_IPC_LOCK.
         Errno::PERM | Errno::NOBUFS => {
             BindError::NoPrivilege { what: "pin the packet memory (RLIMIT_MEMLOCK)" }
@@ -170,7 +201,7 @@ fn register(fd: &OwnedFd, region: &Region) -> Result<(), BindError> {
     })
 }
 
-type Rings = (Producer<u64>, Consumer<u64>, Consumer<XdpDesc>, Producer<XdpDesc>);
+pub(crate) type Rings = (Producer<u64>, Consumer<u64>, Consumer<XdpDesc>, Producer<XdpDesc>);
 
 fn map_rings(fd: BorrowedFd<'_>) -> Result<Rings, BindError> {
     set_xdp_umem_fill_ring_size(fd, FILL_RING).map_err(kernel("sizing the fill ring"))?;
@@ -240,4 +271,27 @@ fn bind_error(error: Errno, interface: u32, queue: u32, mode: CopyMode) -> BindE
 
 fn kernel(what: &'static str) -> impl Fn(Errno) -> BindError {
     move |source| BindError::Kernel { what, source: source.into() }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// A socket whose kernel the test plays at the rings' other ends.
+    pub(crate) fn of_rings(rings: Rings, region: &Arc<Region>) -> Self {
+        let (fill, completion, receive, transmit) = rings;
+        let nothing = std::fs::File::open("/dev/null").expect("every system has it");
+        let fd = Arc::new(nothing.into());
+        let (mode, multi_buffer, queue) = (CopyMode::Copy, true, 0);
+        Self {
+            fill,
+            receive,
+            transmit,
+            completion,
+            fd,
+            region: Arc::clone(region),
+            mode,
+            multi_buffer,
+            finishes_checksums: false,
+            queue,
+        }
+    }
 }

@@ -3,14 +3,15 @@
 //! The management thread holds a [`UmemSet`] per worker and makes [`BoundQueue`]s ([`crate::open()`]); these are `Send`. The
 //! worker holds [`Pools`] and turns them into [`XskQueuePair`]s, which stay on its thread with their frames.
 
+use std::num::NonZeroU16;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use xsk::{BindError, CopyMode, Pool, Queue, Region, RegionError, Socket, Whole, WholeSocket};
+use xsk::{BindError, CopyMode, Pool, Queue, Region, RegionError, Socket, Unfinished, Whole, WholeSocket};
 
 use crate::assembly::Assembly;
-use crate::merge::{Run, unfinished_tcp};
+use crate::merge::{CHECKSUM_AT, Run, unfinished_tcp};
 use crate::packet::{Burst, FRAME_BYTES, Frame, MAX_FRAMES, Packet};
 use crate::{Large, Offloads, QueueCounters, QueuePair};
 
@@ -177,6 +178,14 @@ impl XskQueuePair {
         }
     }
 
+    /// Everything leaves by the ring from here on, as on a device that is no veth: for who measures that.
+    #[must_use]
+    pub fn by_ring_alone(self) -> Self {
+        let finishes_tcp_above = finishes_tcp_above(self.queue.socket(), false);
+        let offloads = Offloads { finishes_tcp_above, cuts_tcp: false, ..self.offloads };
+        Self { whole: None, takes_runs: false, offloads, ..self }
+    }
+
     /// Puts the packet on the ring. `Err` gives it back when it does not fit now.
     #[inline]
     fn put(&mut self, packet: Packet) -> Result<(), Packet> {
@@ -200,16 +209,30 @@ impl XskQueuePair {
             self.counters.nic_tx_no_frame += 1;
             return Ok(());
         };
+        let mut unfinished = self.unfinished(&packet);
         let mut frames = packet.into_frames().filter(|frame| !frame.is_empty()).peekable();
         while let Some(frame) = frames.next() {
             let (chunk, start, len) =
                 frame.into_chunk().expect("the packet lies in this pool, or was copied there");
-            let sent = self.queue.transmit(chunk, start, len, frames.peek().is_some());
-            debug_assert!(sent, "there was room for the whole packet");
+            let continued = frames.peek().is_some();
+            let sent = match unfinished.take() {
+                None => self.queue.transmit(chunk, start, len, continued),
+                Some(checksum) => self.queue.transmit_unfinished(chunk, start, len, continued, checksum),
+            };
+            debug_assert!(sent, "there was room for the whole packet, and before it");
         }
         self.counters.transmitted_packets += 1;
         self.counters.transmitted_bytes += bytes as u64;
         Ok(())
+    }
+
+    /// The TCP checksum of a packet that the kernel is to finish.
+    fn unfinished(&self, packet: &Packet) -> Option<Unfinished> {
+        if !self.queue.socket().finishes_checksums() {
+            return None;
+        }
+        let whole = unfinished_tcp(packet.frame(0)?.bytes(), packet.len())?;
+        Some(Unfinished { start: whole.transport, offset: CHECKSUM_AT as u16 })
     }
 
     /// Sends the segments at the front of the burst in one piece, if they are of one stream and enough of them. `None`:
@@ -333,18 +356,43 @@ impl QueuePair for XskQueuePair {
         self.queue.finish_transmit();
     }
 
-    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+    fn transmit_large(
+        &mut self,
+        before: &mut Burst,
+        headers: &[u8],
+        text: [&[u8]; 2],
+        segment_bytes: Option<NonZeroU16>,
+    ) -> Large {
         let len = headers.len() + text[0].len() + text[1].len();
-        let Some(whole) = self.whole.as_ref().and_then(|_| unfinished_tcp(headers, len)) else {
-            return Large::Refused;
-        };
+        // What fits a frame goes by the ring, with others of its burst.
+        let is_large = len > FRAME_BYTES;
+        let taken = self.whole.is_some() && if segment_bytes.is_some() { self.takes_runs } else { is_large };
+        let Some(whole) = unfinished_tcp(headers, len).filter(|_| taken) else { return Large::Refused };
         self.transmit(before);
         if !before.is_empty() {
             return Large::Full;
         }
-        let sent = self.send_whole(whole, headers, text.into_iter());
-        self.count(sent, len);
-        if sent == Sent::Full { Large::Full } else { Large::Taken }
+        let sent = self.send_whole(Whole { segment_bytes, ..whole }, headers, text.into_iter());
+        let Some(segment_bytes) = segment_bytes else {
+            self.count(sent, len);
+            return if sent == Sent::Full { Large::Full } else { Large::Taken };
+        };
+        match sent {
+            Sent::Full => return Large::Full,
+            // Then they go one by one, now and later.
+            Sent::Never => {
+                self.takes_runs = false;
+                return Large::Refused;
+            }
+            Sent::Gone | Sent::Lost => {}
+        }
+        let mut left = text[0].len() + text[1].len();
+        while left > 0 {
+            let bytes = left.min(segment_bytes.get().into());
+            self.count(sent, headers.len() + bytes);
+            left -= bytes;
+        }
+        Large::Taken
     }
 
     fn frame(&mut self) -> Option<Frame> {
@@ -385,7 +433,13 @@ impl QueuePair for XskQueuePair {
 pub(crate) fn offloads(socket: &Socket, is_veth: bool, takes_wholes: bool) -> Offloads {
     Offloads {
         unfinished_receive_checksum: is_veth,
-        finishes_tcp_above: takes_wholes.then_some(FRAME_BYTES),
+        finishes_tcp_above: finishes_tcp_above(socket, takes_wholes),
+        cuts_tcp: takes_wholes,
         max_packet_bytes: if socket.multi_buffer() { MAX_FRAMES * FRAME_BYTES } else { FRAME_BYTES },
     }
+}
+
+/// All that the kernel copies may ask it for a checksum; a packet socket takes what is no single frame.
+fn finishes_tcp_above(socket: &Socket, takes_wholes: bool) -> Option<usize> {
+    if socket.finishes_checksums() { Some(0) } else { takes_wholes.then_some(FRAME_BYTES) }
 }

@@ -4,6 +4,7 @@
 //! reads: what a full writer does not take is counted as missed.
 
 use std::io::{self, ErrorKind, Write};
+use std::num::NonZeroU16;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -175,10 +176,16 @@ impl<Q: QueuePair> QueuePair for Capture<Q> {
     }
 
     /// While a capture runs, everything goes in frames, where it is seen.
-    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
+    fn transmit_large(
+        &mut self,
+        before: &mut Burst,
+        headers: &[u8],
+        text: [&[u8]; 2],
+        segment_bytes: Option<NonZeroU16>,
+    ) -> Large {
         match self.session {
             Some(_) => Large::Refused,
-            None => self.pair.transmit_large(before, headers, text),
+            None => self.pair.transmit_large(before, headers, text, segment_bytes),
         }
     }
 

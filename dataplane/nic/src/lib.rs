@@ -13,6 +13,7 @@ mod af_xdp;
 mod assembly;
 mod capture;
 mod capture_filter;
+mod cut;
 mod fault;
 mod memory;
 mod merge;
@@ -33,6 +34,7 @@ pub use capture::{
     capture_channel,
 };
 pub use capture_filter::CaptureFilter;
+pub use cut::{cut, pieces};
 pub use fault::{Fault, FaultCounters, FaultPlan, Faults};
 pub use memory::{MemoryLink, MemoryQueuePair};
 pub use open::{
@@ -43,6 +45,7 @@ pub use packet::{BURST_PACKETS, Burst, FRAME_BYTES, Frame, HEADROOM_BYTES, MAX_F
 pub use tap::TapQueuePair;
 pub use xsk::{CopyMode, TapError};
 
+use std::num::NonZeroU16;
 use std::os::fd::BorrowedFd;
 
 /// One receive and one transmit queue of one device, owned by one core.
@@ -55,9 +58,16 @@ pub trait QueuePair {
     fn transmit(&mut self, burst: &mut Burst);
 
     /// Sends `headers` (Ethernet to TCP) with a text of more than [`Offloads::finishes_tcp_above`] from where it lies,
-    /// after all of `before`.
-    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
-        let _ = (before, headers, text);
+    /// after all of `before`; or, where [`Offloads::cuts_tcp`], with a text of several segments of `segment_bytes`. The
+    /// checksum field holds the pseudo-header's sum alone.
+    fn transmit_large(
+        &mut self,
+        before: &mut Burst,
+        headers: &[u8],
+        text: [&[u8]; 2],
+        segment_bytes: Option<NonZeroU16>,
+    ) -> Large {
+        let _ = (before, headers, text, segment_bytes);
         Large::Refused
     }
 
@@ -89,7 +99,7 @@ pub enum Large {
     Taken,
     /// The device takes no more now.
     Full,
-    /// It must go in frames.
+    /// It must go in frames, each of a segment ([`cut`]).
     Refused,
 }
 
@@ -101,6 +111,8 @@ pub struct Offloads {
     /// TCP packets with more text than this (bytes) may have the pseudo-header's sum alone in their checksum field: the
     /// device, or who receives from it, does the rest. `None`: all must be finished.
     pub finishes_tcp_above: Option<usize>,
+    /// A TCP packet with the text of several segments is taken whole and leaves as these: [`QueuePair::transmit_large`].
+    pub cuts_tcp: bool,
     /// Longest packet of several frames that may be transmitted (bytes); one frame when the pair has no multi-buffer.
     pub max_packet_bytes: usize,
 }
@@ -141,8 +153,14 @@ impl<Q: QueuePair + ?Sized> QueuePair for Box<Q> {
         (**self).transmit(burst);
     }
 
-    fn transmit_large(&mut self, before: &mut Burst, headers: &[u8], text: [&[u8]; 2]) -> Large {
-        (**self).transmit_large(before, headers, text)
+    fn transmit_large(
+        &mut self,
+        before: &mut Burst,
+        headers: &[u8],
+        text: [&[u8]; 2],
+        segment_bytes: Option<NonZeroU16>,
+    ) -> Large {
+        (**self).transmit_large(before, headers, text, segment_bytes)
     }
 
     fn frame(&mut self) -> Option<Frame> {

@@ -3,10 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 
+use crate::cut::{cut, pieces};
 use crate::packet::{Burst, FRAME_BYTES, Frame, MAX_FRAMES, Packet};
-use crate::{Offloads, QueueCounters, QueuePair};
+use crate::{Large, Offloads, QueueCounters, QueuePair};
 
 /// What both ends of a link have in common.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,36 @@ impl QueuePair for MemoryQueuePair {
         }
     }
 
+    /// Cuts at once: what is on the wire is finished.
+    fn transmit_large(
+        &mut self,
+        before: &mut Burst,
+        headers: &[u8],
+        text: [&[u8]; 2],
+        segment_bytes: Option<NonZeroU16>,
+    ) -> Large {
+        let Some(segment_bytes) = segment_bytes.filter(|_| self.link.offloads.cuts_tcp) else {
+            return Large::Refused;
+        };
+        self.transmit(before);
+        let mut wire = self.outbound.borrow_mut();
+        if !before.is_empty() || wire.len() + pieces(text, segment_bytes) > self.link.capacity_packets {
+            return Large::Full;
+        }
+        let counters = &mut self.counters;
+        let taken = cut(headers, text, segment_bytes, |own, [first, second]| {
+            let mut frame = Frame::heap(own.len() + first.len() + second.len());
+            [own, first, second].iter().for_each(|part| {
+                frame.append(part);
+            });
+            counters.transmitted_packets += 1;
+            counters.merged_packets += 1;
+            counters.transmitted_bytes += frame.len() as u64;
+            wire.push_back(Packet::new(frame));
+        });
+        if taken { Large::Taken } else { Large::Refused }
+    }
+
     fn frame(&mut self) -> Option<Frame> {
         Some(Frame::heap(FRAME_BYTES))
     }
@@ -138,5 +170,43 @@ mod tests {
         let (mut left, right) = MemoryQueuePair::pair(MemoryLink { offloads, ..MemoryLink::default() });
         left.transmit(&mut burst(&[b"12345", b""]));
         assert_eq!((left.counters().nic_tx_invalid, right.waiting()), (2, 0));
+    }
+
+    /// Ethernet, IPv4 and TCP of a packet with 250 bytes of text.
+    fn headers() -> Vec<u8> {
+        let mut headers = [&[2; 12][..], &[8, 0, 0x45, 0, 1, 34, 0, 0, 0x40, 0, 64, 6, 0, 0]].concat();
+        headers.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 19, 136, 0, 0, 0, 7, 0, 0, 0, 9]);
+        headers.extend([5 << 4, 0x18, 1, 0, 0, 0, 0, 0]);
+        headers
+    }
+
+    #[test]
+    fn segments_of_one_long_packet_arrive_as_if_each_had_been_sent() {
+        let offloads = Offloads { cuts_tcp: true, ..MemoryLink::default().offloads };
+        let (mut left, mut right) = MemoryQueuePair::pair(MemoryLink { capacity_packets: 5, offloads });
+        let (segment, text) = (NonZeroU16::new(100), [7; 250]);
+        let mut before = burst(&[b"one", b"two"]);
+        let taken = left.transmit_large(&mut before, &headers(), [&text[..130], &text[130..]], segment);
+        assert_eq!((taken, before.len()), (Large::Taken, 0));
+        assert_eq!(
+            left.transmit_large(&mut before, &headers(), [&text, &[]], segment),
+            Large::Full,
+            "there is no room for all of it"
+        );
+        let mut received = Burst::new();
+        right.receive(&mut received);
+        let lengths: Vec<usize> = received.iter().map(Packet::len).collect();
+        assert_eq!(lengths, [3, 3, 54 + 100, 54 + 100, 54 + 50]);
+        let numbers: Vec<u8> = received.iter().skip(2).map(|p| p.frame(0).unwrap().bytes()[41]).collect();
+        assert_eq!(numbers, [7, 107, 207]);
+        assert_eq!((left.counters().transmitted_packets, left.counters().merged_packets), (5, 3));
+    }
+
+    #[test]
+    fn a_link_that_promised_nothing_takes_no_long_packet() {
+        let (mut left, right) = MemoryQueuePair::pair(MemoryLink::default());
+        let taken =
+            left.transmit_large(&mut Burst::new(), &headers(), [&[7; 250], &[]], NonZeroU16::new(100));
+        assert_eq!((taken, right.waiting()), (Large::Refused, 0));
     }
 }

@@ -23,10 +23,10 @@ const HEADERS_MAX: usize = LINK_BYTES + IPV6_BYTES + TCP_MAX_BYTES;
 
 const TCP: u8 = 6;
 const ACK: u8 = 0x10;
-const PSH: u8 = 0x08;
+pub(crate) const PSH: u8 = 0x08;
 /// The flags' place in a TCP header (RFC 9293, section 3.1).
-const FLAGS_AT: usize = 13;
-const CHECKSUM_AT: usize = 16;
+pub(crate) const FLAGS_AT: usize = 13;
+pub(crate) const CHECKSUM_AT: usize = 16;
 
 /// Longest IP packet that a length field can say.
 const IP_MAX_BYTES: usize = 65_535;
@@ -188,7 +188,12 @@ pub(crate) fn unfinished_tcp(head: &[u8], len: usize) -> Option<Whole> {
 
 /// RFC 9293, section 3.1; RFC 8200, section 8.1.
 fn pseudo_header(addresses: &[u8], tcp_len: usize) -> u16 {
-    fold(sum(addresses) + u32::from(TCP) + tcp_len as u32)
+    fold(pseudo_header_sum(addresses, tcp_len))
+}
+
+/// The same, not folded.
+pub(crate) fn pseudo_header_sum(addresses: &[u8], tcp_len: usize) -> u32 {
+    sum(addresses) + u32::from(TCP) + tcp_len as u32
 }
 
 /// Ethernet to TCP.
@@ -204,11 +209,11 @@ impl Headers {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn word(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn set_word(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn set_word(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
@@ -217,11 +222,11 @@ fn sequence(bytes: &[u8], tcp: usize) -> u32 {
 }
 
 /// Of an even number of bytes, few enough not to overflow.
-fn sum(bytes: &[u8]) -> u32 {
+pub(crate) fn sum(bytes: &[u8]) -> u32 {
     bytes.as_chunks::<2>().0.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum()
 }
 
-fn fold(sum: u32) -> u16 {
+pub(crate) fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     ((sum & 0xffff) + (sum >> 16)) as u16
 }

@@ -18,6 +18,9 @@ const LINK_HEADER_BYTES: u32 = 18;
 const MERGED_IS_LOST: &str = "what was merged is therefore lost in generic mode: `ethtool -K DEV gro off lro off` here, \
                               `tso off gso off` at the other end of a veth";
 
+const CHECKSUMS_ARE_OURS: &str =
+    "TCP checksums are computed here: this kernel takes no metadata of packets that are sent (Linux 6.11)";
+
 /// How often a busy queue is tried again, and how long after: the kernel lets go of a closed socket's queue in a work
 /// item of its own, a few milliseconds later.
 const BUSY_TRIES: u32 = 10;
@@ -317,6 +320,9 @@ fn bind(
         if mode == ModeGot::Generic {
             why_not_better.push(MERGED_IS_LOST.to_string());
         }
+    }
+    if mode.copy() == CopyMode::Copy && !socket.finishes_checksums() {
+        why_not_better.push(CHECKSUMS_ARE_OURS.to_string());
     }
     let whole = match link.is_veth().then(|| WholeSocket::open(link.index)) {
         Some(Err(error)) => {

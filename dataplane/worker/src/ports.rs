@@ -1,5 +1,7 @@
 //! The worker's queue pairs, the interfaces that lie on them, and the way out: how a packet finds a queue.
 
+use std::num::NonZeroU16;
+
 use nic::{Frame, Large, Packet, QueuePair};
 use stack::{Discard, Discards, Egress, Full, InterfaceConfig, InterfaceId, Offloads};
 
@@ -160,11 +162,23 @@ impl Ports {
         if payload[0].len() + payload[1].len() <= above {
             return None;
         }
-        match queue.transmit_large(outgoing, header, payload) {
+        match queue.transmit_large(outgoing, header, payload, None) {
             Large::Taken => Some(Ok(())),
             Large::Full => Some(Err(Full)),
             Large::Refused => None,
         }
+    }
+
+    /// Sends the segments of a long packet one by one, finished. The burst before the ring has room for all of them.
+    fn cut(&mut self, port: usize, header: &[u8], payload: [&[u8]; 2], segment_bytes: NonZeroU16) {
+        let mut lost = 0;
+        let cut = nic::cut(header, payload, segment_bytes, |own, [first, second]| {
+            let packet = self.build(port, [own, first, second]);
+            let queued = packet.is_some_and(|packet| self.queue(port, packet).is_ok());
+            lost += usize::from(!queued);
+        });
+        debug_assert!(cut, "what the stack writes has plain headers");
+        self.discards.count_many(Discard::TransmitFull, lost);
     }
 
     /// Copies the pieces into frames of the port's own memory. `None`: no frame is free.
@@ -217,6 +231,35 @@ impl Egress for Ports {
         self.queue(port, packet).map_err(|_packet| Full)
     }
 
+    fn emit_long(
+        &mut self,
+        interface: InterfaceId,
+        header: &[u8],
+        payload: [&[u8]; 2],
+        segment_bytes: NonZeroU16,
+    ) -> Result<(), Full> {
+        let port = self.interface(interface).and_then(|slot| self.choose(&slot.exit, header));
+        let Some(port) = port else {
+            self.discards.count(Discard::NoTransmitQueue);
+            return Ok(());
+        };
+        let segments = nic::pieces(payload, segment_bytes);
+        let Port { queue, outgoing, .. } = &mut self.list[port];
+        match queue.transmit_large(outgoing, header, payload, Some(segment_bytes)) {
+            Large::Taken => return Ok(()),
+            Large::Full => return Err(Full),
+            Large::Refused => {}
+        }
+        if outgoing.room() < segments {
+            self.list[port].flush();
+        }
+        if self.list[port].outgoing.room() < segments {
+            return Err(Full);
+        }
+        self.cut(port, header, payload, segment_bytes);
+        Ok(())
+    }
+
     fn offloads(&self, interface: InterfaceId) -> Offloads {
         let Some(ports) = self.interface(interface).map(|slot| &slot.exit.ports[..]) else {
             return Offloads::default();
@@ -227,6 +270,7 @@ impl Egress for Ports {
                 unfinished_receive_checksum: promised.unfinished_receive_checksum,
                 // Of several ports each flow leaves by another.
                 finishes_tcp_above: promised.finishes_tcp_above.filter(|_| ports.len() == 1),
+                cuts_tcp: promised.cuts_tcp && ports.len() == 1,
             }
         })
     }

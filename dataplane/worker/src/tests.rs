@@ -13,6 +13,7 @@ use crate::{
     flow, mailbox, ring,
 };
 
+mod bursts;
 mod newcomers;
 mod ports;
 

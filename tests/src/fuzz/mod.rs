@@ -14,11 +14,12 @@
 //! |---|---|
 //! | `RINGWAY_FUZZ_SECONDS=600` | each target runs that long instead of its few thousand mutations |
 //! | `RINGWAY_FUZZ_INPUT=FILE` | each target takes that input alone: with a test's name, to repeat a panic |
+//! | `RINGWAY_FUZZ_KEEP=FOLDER` | inputs that reach what the corpus did not are written there |
 //! | `RINGWAY_SEED=17` | other mutations |
 
 mod mutate;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -29,16 +30,29 @@ use mutate::Mutator;
 const MAX_POOL: usize = 4_096;
 const DEFAULT_SEED: u64 = 1;
 
-/// What came of one input, as a number: equal for what went the same way.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Outcome(u64);
+/// What came of one input, as numbers: equal for what went the same way.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    whole: u64,
+    /// What it is made of, where that is known.
+    parts: Vec<u64>,
+}
 
 impl Outcome {
     pub fn of(what: &impl Hash) -> Self {
-        let mut hasher = DefaultHasher::new();
-        what.hash(&mut hasher);
-        Self(hasher.finish())
+        Self { whole: number_of(what), parts: Vec::new() }
     }
+
+    /// Of many things that happened, or did not.
+    pub fn of_all<T: Hash>(all: BTreeSet<T>) -> Self {
+        Self { whole: number_of(&all), parts: all.iter().map(number_of).collect() }
+    }
+}
+
+fn number_of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One fuzz target.
@@ -70,13 +84,20 @@ impl Target {
         }
         let mut pool = self.corpus();
         assert!(!pool.is_empty(), "{}: no corpus", self.name);
-        let mut seen: HashSet<Outcome> = pool.iter().map(|input| once(input)).collect();
+        let mut seen = Seen::default();
+        for input in &pool {
+            seen.insert(&once(input));
+        }
         let budget = Budget::of(self.mutations);
         let mut mutator = Mutator::new(number("RINGWAY_SEED").unwrap_or(DEFAULT_SEED), self.words);
         let mut done = 0;
         while !budget.is_spent(done) {
             let input = mutator.mutate(&pool);
-            if seen.insert(once(&input)) {
+            let new = seen.insert(&once(&input));
+            if new == New::Part {
+                keep_found(self.name, &input);
+            }
+            if new != New::Nothing {
                 match pool.len() {
                     MAX_POOL => {
                         let at = mutator.below(MAX_POOL);
@@ -87,7 +108,8 @@ impl Target {
             }
             done += 1;
         }
-        println!("{}: {done} mutations, {} outcomes", self.name, seen.len());
+        let Seen { outcomes, parts } = seen;
+        println!("{}: {done} mutations, {} outcomes of {} parts", self.name, outcomes.len(), parts.len());
     }
 
     /// In the order of the files' names, then what the code made.
@@ -99,6 +121,43 @@ impl Target {
         paths.sort();
         let files = paths.iter().map(|path| std::fs::read(path).expect("a file of the corpus can be read"));
         files.chain(self.seeds.iter().cloned()).collect()
+    }
+}
+
+/// Outcomes of a run, and their parts.
+#[derive(Default)]
+struct Seen {
+    outcomes: HashSet<u64>,
+    parts: HashSet<u64>,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum New {
+    Nothing,
+    Outcome,
+    /// Something happened that never did before.
+    Part,
+}
+
+impl Seen {
+    fn insert(&mut self, outcome: &Outcome) -> New {
+        let outcomes = self.outcomes.insert(outcome.whole);
+        let before = self.parts.len();
+        self.parts.extend(&outcome.parts);
+        match outcomes {
+            _ if self.parts.len() > before => New::Part,
+            true => New::Outcome,
+            false => New::Nothing,
+        }
+    }
+}
+
+/// Where `RINGWAY_FUZZ_KEEP` names a folder: what reaches more than the corpus did, for whoever adds to that.
+fn keep_found(target: &str, input: &[u8]) {
+    let Some(folder) = std::env::var_os("RINGWAY_FUZZ_KEEP") else { return };
+    let path = PathBuf::from(folder).join(format!("{target}-{:016x}", number_of(&input)));
+    if let Err(error) = std::fs::write(&path, input) {
+        eprintln!("{target}: {}: {error}", path.display());
     }
 }
 
@@ -139,8 +198,8 @@ impl Drop for Kept<'_> {
         if !std::thread::panicking() {
             return;
         }
-        let Outcome(name) = Outcome::of(&self.input);
-        let path = std::env::temp_dir().join(format!("ringway-fuzz-{}-{name:016x}", self.target));
+        let name = format!("ringway-fuzz-{}-{:016x}", self.target, number_of(&self.input));
+        let path = std::env::temp_dir().join(name);
         match std::fs::write(&path, self.input) {
             Ok(()) => eprintln!("{}: RINGWAY_FUZZ_INPUT={} repeats it", self.target, path.display()),
             Err(error) => eprintln!("{}: {error}; the input: {:?}", self.target, self.input),

@@ -20,7 +20,7 @@ const CHECKSUMS: [(u8, usize); 4] = [(1, 2), (6, 16), (17, 6), (58, 2)];
 #[test]
 fn no_frame_breaks_the_stack() {
     let target = Target { name: "frames", words: &[], seeds: Vec::new(), mutations: 3_000 };
-    target.run(|input| Outcome::of(&run(input)));
+    target.run(|input| Outcome::of_all(run(input)));
 }
 
 fn run(input: &[u8]) -> BTreeSet<String> {

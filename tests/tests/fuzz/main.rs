@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `frames` | frames into a stack: ARP, NDP, IP, fragments, ICMP, UDP sessions, VLAN, TCP | accounts add up; what is sent has right lengths and checksums |
 //! | `segments` | segments into one connection | every byte read and sent is the stream's at that place |
+//! | `peers` | what a middlebox does between two stacks | the same of both; where it was fair, both streams arrive |
 //! | `resources` | YAML and JSON | what validation admits can be published and served |
 //! | `xds` | messages of both ends of ADS | a table that was taken is the same after saving |
 //!
@@ -17,6 +18,7 @@ mod frames;
 #[path = "../../../userstack/stack/tests/network/mod.rs"]
 mod network;
 mod node;
+mod peers;
 mod records;
 mod resources;
 mod segments;

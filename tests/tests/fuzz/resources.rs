@@ -86,7 +86,7 @@ fn what_is_admitted_can_be_published_and_served() {
     target.run(|input| {
         let mut seen = BTreeSet::new();
         run(&String::from_utf8_lossy(input), &mut seen);
-        Outcome::of(&seen)
+        Outcome::of_all(seen)
     });
 }
 

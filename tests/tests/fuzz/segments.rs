@@ -38,7 +38,7 @@ const SENT: fn(u32) -> u8 = |position| (position.wrapping_mul(17) >> 2) as u8;
 #[test]
 fn no_segment_breaks_a_connection_or_its_streams() {
     let target = Target { name: "segments", words: &[], seeds: Vec::new(), mutations: 3_000 };
-    target.run(|input| Outcome::of(&run(input)));
+    target.run(|input| Outcome::of_all(run(input)));
 }
 
 /// A segment as the peer makes it.

@@ -58,7 +58,7 @@ fn no_message_breaks_either_end() {
                 }
             }
         }
-        Outcome::of(&seen)
+        Outcome::of_all(seen)
     });
 }
 

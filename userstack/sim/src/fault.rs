@@ -23,6 +23,9 @@ pub struct LinkFaults {
     pub lose_every: u32,
     /// A packet whose ends understand it arrives with the mark "congestion experienced" (RFC 3168, section 5).
     pub mark_ppm: u32,
+    /// The same, of each that finds more bytes than so many waiting before it: a queue that says that it grows, by a step as
+    /// switches have it (RFC 8257, section 3.1). Zero: it says nothing.
+    pub mark_above_bytes: u32,
 }
 
 /// The two states of Gilbert's and Elliott's channel: a good one that loses nothing of its own, and a bad one. Chances
@@ -45,6 +48,7 @@ impl LinkFaults {
         bursts: None,
         lose_every: 0,
         mark_ppm: 0,
+        mark_above_bytes: 0,
     };
 
     /// 5% loss with reordering and duplication: what the stack must carry 10 MiB through, byte for byte.

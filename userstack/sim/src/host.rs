@@ -36,6 +36,8 @@ pub struct Host {
     routes: Vec<Route>,
     admission: DebugAdmission,
     counters: HostCounters,
+    /// Its cards cut long packets into segments.
+    cut: bool,
     /// Empty between turns.
     received: Burst,
     /// Of the lives before the last restart: at their verdict, and later.
@@ -58,6 +60,7 @@ impl Host {
             routes: Vec::new(),
             admission: DebugAdmission(Box::new(Deliver)),
             counters: HostCounters::default(),
+            cut: false,
             received: Burst::new(),
             past_discards: Default::default(),
             busy: false,
@@ -108,6 +111,11 @@ impl Host {
     /// Packets that died later, by reason, in all its lives.
     pub fn late_discards(&mut self) -> Discards {
         sum(&self.past_discards[1], self.core.stack().late_discards())
+    }
+
+    /// Its cards promise to cut long TCP packets into segments and to finish these.
+    pub fn set_segmentation(&mut self, cut: bool) {
+        self.cut = cut;
     }
 
     /// Who judges datagram sessions; without one, all go to bound sockets.
@@ -201,7 +209,10 @@ impl Node for Host {
         self.receive(now);
         let more_tasks = self.core.run_tasks(now, &mut || false);
         let more_timers = self.core.handle_timers(TIMERS_PER_TURN, now);
-        let more_packets = self.core.poll_transmit(&mut Ends(&self.ends), BURST_PACKETS, now);
+        let more_packets = {
+            let mut ends = Ends { ends: &self.ends, cut: self.cut };
+            self.core.poll_transmit(&mut ends, BURST_PACKETS, now)
+        };
         self.busy = more_tasks | more_timers | more_packets;
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   take ──▶ queue (bytes, tail drop) ──▶ serialised at the bandwidth ──▶ delay (+ reorder) ──▶ arrive
-//!               │ QueueFull, Dark              │ Lost.., Corrupted, Duplicated
+//!               │ QueueFull, Dark              │ Lost.., Corrupted, Duplicated, Marked..
 //! ```
 
 use std::collections::BTreeMap;
@@ -153,10 +153,11 @@ impl Pipe {
 
     fn take(&mut self, mut packet: Packet, passage: Passage, trace: &mut Trace) {
         let len = packet.len();
-        let mut fate = self.judge(len, passage.at);
+        let waiting = self.waiting_bytes(passage.at);
+        let mut fate = self.judge(len, waiting, passage.at);
         if fate == Fate::Carried {
             self.busy_until = self.busy_until.max(passage.at) + self.serialised(len);
-            fate = self.misfortune(&mut packet, passage.at);
+            fate = self.misfortune(&mut packet, waiting, passage.at);
         }
         trace.note(&passage, fate, &packet);
         if fate.arrives() {
@@ -164,21 +165,23 @@ impl Pipe {
         }
     }
 
-    /// Whether the queue takes a packet of `len` bytes.
-    fn judge(&self, len: usize, now: Instant) -> Fate {
+    fn waiting_bytes(&self, now: Instant) -> u128 {
+        self.busy_until.since(now).as_nanos() * u128::from(self.config.bits_per_second) / 8_000_000_000
+    }
+
+    /// Whether the queue takes a packet of `len` bytes behind those that wait.
+    fn judge(&self, len: usize, waiting: u128, now: Instant) -> Fate {
         if len > usize::from(self.config.mtu) + wire::MAX_ETHERNET_BYTES {
             return Fate::TooLong;
         }
         if now < self.dark_until {
             return Fate::Dark;
         }
-        let waiting =
-            self.busy_until.since(now).as_nanos() * u128::from(self.config.bits_per_second) / 8_000_000_000;
         if waiting + len as u128 > self.config.queue_bytes as u128 { Fate::QueueFull } else { Fate::Carried }
     }
 
     /// What the seed has in store for a packet on the wire. One fault a packet.
-    fn misfortune(&mut self, packet: &mut Packet, now: Instant) -> Fate {
+    fn misfortune(&mut self, packet: &mut Packet, waiting: u128, now: Instant) -> Fate {
         let faults = self.config.faults;
         if self.random.chance(faults.loss_ppm) {
             return Fate::Lost;
@@ -195,9 +198,11 @@ impl Pipe {
         if self.random.chance(faults.corrupt_ppm) && self.flip_bit(packet) {
             return Fate::Corrupted;
         }
-        if self.random.chance(faults.mark_ppm)
-            && packet.frame_mut(0).is_some_and(|frame| wire::mark_congestion(frame.bytes_mut()))
-        {
+        let is_long = faults.mark_above_bytes > 0 && waiting > u128::from(faults.mark_above_bytes);
+        if is_long && mark(packet) {
+            return Fate::MarkedByQueue;
+        }
+        if self.random.chance(faults.mark_ppm) && mark(packet) {
             return Fate::Marked;
         }
         if self.random.chance(faults.reorder_ppm) {
@@ -281,6 +286,11 @@ impl Pipe {
     }
 }
 
+/// False where the packet's ends would not understand it.
+fn mark(packet: &mut Packet) -> bool {
+    packet.frame_mut(0).is_some_and(|frame| wire::mark_congestion(frame.bytes_mut()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +345,24 @@ mod tests {
         let (times, trace) = arrivals(config, 5);
         assert_eq!(times.len(), 2);
         assert_eq!(trace.count(Fate::QueueFull), 3);
+    }
+
+    #[test]
+    fn a_queue_marks_what_finds_it_long_and_only_what_understands_it() {
+        let faults = LinkFaults { mark_above_bytes: 1_500, ..LinkFaults::NONE };
+        let slow = LinkConfig { bits_per_second: 8 * MBIT, ..faulty(faults) };
+        let marked = |packet: &[u8]| {
+            let mut trace = Trace::new();
+            let mut link = Link::new("test", 0, slow.clone(), 1);
+            let (left, _right) = link.ends();
+            (0..5).for_each(|_| left.send(packet).expect("the ring takes what a test sends"));
+            link.take(0, Instant::ZERO, &mut trace);
+            trace.count(Fate::MarkedByQueue)
+        };
+        let mut capable = ipv4_packet();
+        capable[15] = 2;
+        assert_eq!(marked(&capable), 3, "two find at most a packet before them");
+        assert_eq!(marked(&ipv4_packet()), 0);
     }
 
     #[test]

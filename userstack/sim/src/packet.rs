@@ -1,5 +1,7 @@
 //! How a simulated host's stack sees packets, and where it writes its own.
 
+use std::num::NonZeroU16;
+
 use nic::{Burst, Packet};
 use stack::{Chain, Egress, Full, InterfaceId, Offloads, Pieces};
 
@@ -60,11 +62,15 @@ impl Pieces for Together<'_> {
 
 /// The link ends of a host, as the stack writes to them.
 #[derive(Debug)]
-pub(crate) struct Ends<'a>(pub(crate) &'a [(InterfaceId, LinkEnd)]);
+pub(crate) struct Ends<'a> {
+    pub(crate) ends: &'a [(InterfaceId, LinkEnd)],
+    /// They cut long packets into segments.
+    pub(crate) cut: bool,
+}
 
 impl Ends<'_> {
     fn of(&self, interface: InterfaceId) -> Option<&LinkEnd> {
-        self.0.iter().find(|(id, _)| *id == interface).map(|(_, end)| end)
+        self.ends.iter().find(|(id, _)| *id == interface).map(|(_, end)| end)
     }
 }
 
@@ -81,7 +87,26 @@ impl Egress for Ends<'_> {
         end.transmit_one(packet_of(&[header, payload[0], payload[1]])).map_err(|_| Full)
     }
 
+    fn emit_long(
+        &mut self,
+        interface: InterfaceId,
+        header: &[u8],
+        payload: [&[u8]; 2],
+        segment_bytes: NonZeroU16,
+    ) -> Result<(), Full> {
+        let end = self.of(interface).ok_or(Full)?;
+        if end.room() < nic::pieces(payload, segment_bytes) {
+            return Err(Full);
+        }
+        let cut = nic::cut(header, payload, segment_bytes, |own, [first, second]| {
+            let sent = end.transmit_one(packet_of(&[own, first, second]));
+            debug_assert!(sent.is_ok(), "there is room for all of them");
+        });
+        debug_assert!(cut, "what the stack writes has plain headers");
+        Ok(())
+    }
+
     fn offloads(&self, _: InterfaceId) -> Offloads {
-        Offloads::default()
+        Offloads { cuts_tcp: self.cut, ..Offloads::default() }
     }
 }

@@ -25,6 +25,8 @@ pub enum Fate {
     Corrupted,
     /// Arrives with the mark "congestion experienced".
     Marked,
+    /// The same, because the queue was long.
+    MarkedByQueue,
     Lost,
     /// Lost in a burst.
     LostInBurst,
@@ -42,7 +44,15 @@ pub enum Fate {
 
 impl Fate {
     pub(crate) fn arrives(self) -> bool {
-        matches!(self, Self::Carried | Self::Late | Self::Duplicated | Self::Corrupted | Self::Marked)
+        matches!(
+            self,
+            Self::Carried
+                | Self::Late
+                | Self::Duplicated
+                | Self::Corrupted
+                | Self::Marked
+                | Self::MarkedByQueue
+        )
     }
 
     /// As a capture and the table of what was reached name it.
@@ -53,6 +63,7 @@ impl Fate {
             Self::Duplicated => "duplicated",
             Self::Corrupted => "corrupted",
             Self::Marked => "marked",
+            Self::MarkedByQueue => "marked by a queue",
             Self::Lost => "lost",
             Self::LostInBurst => "lost in a burst",
             Self::LostByCount => "lost by count",
@@ -63,12 +74,13 @@ impl Fate {
         }
     }
 
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Carried,
         Self::Late,
         Self::Duplicated,
         Self::Corrupted,
         Self::Marked,
+        Self::MarkedByQueue,
         Self::Lost,
         Self::LostInBurst,
         Self::LostByCount,

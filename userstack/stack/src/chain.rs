@@ -76,6 +76,10 @@ impl Chain for Contiguous {
         if index == 0 { self.bytes() } else { &[] }
     }
 
+    fn in_one(&self) -> Option<&[u8]> {
+        Some(self.bytes())
+    }
+
     fn chunk_mut(&mut self, index: usize) -> &mut [u8] {
         if index == 0 { self.bytes_mut() } else { &mut [] }
     }

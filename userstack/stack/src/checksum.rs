@@ -102,7 +102,11 @@ impl Sum {
     /// multiple of them, and not zero.
     #[inline(always)]
     pub fn is_complete(self) -> bool {
-        self.value != 0 && self.value.is_multiple_of(0xffff)
+        // A number times the inverse of an odd one is small only where that divides it (Granlund and Montgomery, 1994, section 9).
+        const INVERSE: u64 = !0x0001_0001_0001_0001 + 1;
+        const { assert!(INVERSE.wrapping_mul(0xffff) == 1, "the inverse of all ones") };
+        // Less one, so that zero is none of the small.
+        self.value.wrapping_mul(INVERSE).wrapping_sub(1) < u64::MAX / 0xffff
     }
 
     /// What the checksum field holds.

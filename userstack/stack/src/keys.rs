@@ -3,7 +3,7 @@
 use crate::{FlowKey, ListenerKey, UdpKey};
 
 macro_rules! numbered {
-    ($($key:ident),*) => {$(
+    ($($key:ident $(.$read:ident())?),*) => {$(
         impl $key {
             /// Index of the slot: small and dense, used again after the life ends.
             pub const fn slot(self) -> usize {
@@ -12,10 +12,10 @@ macro_rules! numbered {
 
             /// Which life of the slot this key names.
             pub const fn life(self) -> u32 {
-                self.life
+                self.life$(.$read())?
             }
         }
     )*};
 }
 
-numbered!(FlowKey, ListenerKey, UdpKey);
+numbered!(FlowKey, ListenerKey.get(), UdpKey);

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod blocks;
 mod burst;
 pub mod chain;
 mod checksum;

@@ -6,9 +6,8 @@
 use std::net::IpAddr;
 
 use crate::checksum::Sum;
-use crate::recent::{Shared, Stream, Way};
+use crate::recent::{Known, Shared, Way};
 use crate::stack::Stack;
-use crate::tcp::boundary::Ordinary;
 use crate::wire::{ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, ether_type, protocol, word};
 use crate::{Chain, Instant, InterfaceId};
 
@@ -59,14 +58,14 @@ impl Stack {
                 }
                 let [addresses] = words(&ip[IPV4_BYTES - 8..]);
                 let shared = Shared::new(way, link, [addresses, ports(tcp)]);
-                let stream = match self.recent.find(&shared) {
-                    Some(stream) => *stream,
-                    None => match self.recognize_v4(&shared, ip, link, tcp) {
-                        Some(stream) => stream,
+                let known = match self.recent.find(&shared) {
+                    Some(known) => known,
+                    None => match self.recognize_v4(shared, ip, link, tcp) {
+                        Some(known) => known,
                         None => return Prediction::Unknown,
                     },
                 };
-                self.hand_over_ordinary(&stream, Sum::of_words([addresses]), (tcp, text), now)
+                self.hand_over_ordinary(known, Sum::of_words([addresses]), (tcp, text), now)
             }
             ether_type::IPV6 => {
                 let Some((head, text)) = rest.split_first_chunk::<V6_BYTES>() else {
@@ -79,14 +78,14 @@ impl Stack {
                 }
                 let [a, b, c, d] = words(&ip[IPV6_BYTES - 32..]);
                 let shared = Shared::new(way, link, [a, b, c, d, ports(tcp)]);
-                let stream = match self.recent.find(&shared) {
-                    Some(stream) => *stream,
-                    None => match self.recognize_v6(&shared, ip, link, tcp) {
-                        Some(stream) => stream,
+                let known = match self.recent.find(&shared) {
+                    Some(known) => known,
+                    None => match self.recognize_v6(shared, ip, link, tcp) {
+                        Some(known) => known,
                         None => return Prediction::Unknown,
                     },
                 };
-                self.hand_over_ordinary(&stream, Sum::of_words([a, b, c, d]), (tcp, text), now)
+                self.hand_over_ordinary(known, Sum::of_words([a, b, c, d]), (tcp, text), now)
             }
             _ => Prediction::Unknown,
         }
@@ -96,52 +95,57 @@ impl Stack {
     #[inline(always)]
     fn hand_over_ordinary(
         &mut self,
-        stream: &Stream,
+        known: Known,
         addresses: Sum,
         (tcp, text): (&[u8; TCP_BYTES], &[u8]),
         now: Instant,
     ) -> Prediction {
-        if !is_correct(addresses, tcp, text, stream.unfinished_allowed) {
+        if !is_correct(addresses, tcp, text, known.unfinished_allowed) {
             return Prediction::Unknown;
         }
-        match Ordinary::read(tcp, text) {
-            Some(segment) if self.tcp.take_ordinary(stream.flow, &segment, now) => Prediction::Taken,
-            _ => Prediction::Correct,
+        if self.tcp.take_ordinary(known.flow, tcp, text, now) {
+            Prediction::Taken
+        } else {
+            Prediction::Correct
         }
     }
 
     #[inline(never)]
     fn recognize_v4(
         &mut self,
-        shared: &Shared<2>,
+        shared: Shared<2>,
         ip: &[u8; IPV4_BYTES],
         link: &[u8; ETHERNET_BYTES],
         tcp: &[u8; TCP_BYTES],
-    ) -> Option<Stream> {
+    ) -> Option<Known> {
         let address = |at: usize| {
             let octets: [u8; 4] = *ip[at..].first_chunk().expect("four bytes are an address");
             IpAddr::from(octets)
         };
         let unfinished_allowed = self.check_ends(shared.way(), link, (address(12), address(16)))?;
         let flow = self.tcp.look_up((address(16), word(tcp, 2)), (address(12), word(tcp, 0)))?;
-        Some(self.recent.remember(shared, flow, unfinished_allowed))
+        let known = Known { flow, unfinished_allowed };
+        self.recent.remember(&shared, known);
+        Some(known)
     }
 
     #[inline(never)]
     fn recognize_v6(
         &mut self,
-        shared: &Shared<5>,
+        shared: Shared<5>,
         ip: &[u8; IPV6_BYTES],
         link: &[u8; ETHERNET_BYTES],
         tcp: &[u8; TCP_BYTES],
-    ) -> Option<Stream> {
+    ) -> Option<Known> {
         let address = |at: usize| {
             let octets: [u8; 16] = *ip[at..].first_chunk().expect("sixteen bytes are an address");
             IpAddr::from(octets)
         };
         let unfinished_allowed = self.check_ends(shared.way(), link, (address(8), address(24)))?;
         let flow = self.tcp.look_up((address(24), word(tcp, 2)), (address(8), word(tcp, 0)))?;
-        Some(self.recent.remember(shared, flow, unfinished_allowed))
+        let known = Known { flow, unfinished_allowed };
+        self.recent.remember(&shared, known);
+        Some(known)
     }
 
     /// An untagged frame from a host to us alone, whose addresses passed all checks lately. Whether its neighbour may

@@ -16,12 +16,17 @@ pub(crate) struct Recent {
     places: Box<[Option<Stream>; PLACES]>,
 }
 
-/// A stream, and what was found out when it was looked up.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Stream {
+/// What was found out when a stream was looked up.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
     pub flow: FlowKey,
     /// Its neighbour may leave checksums to a device.
     pub unfinished_allowed: bool,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Stream {
+    known: Known,
     way: Way,
     link: [u64; 2],
     ends: [u64; MOST_WORDS],
@@ -70,26 +75,20 @@ impl Default for Recent {
 
 impl Recent {
     #[inline(always)]
-    pub fn find<const WORDS: usize>(&self, shared: &Shared<WORDS>) -> Option<&Stream> {
-        self.places[shared.place].as_ref().filter(|stream| {
-            let ends =
-                stream.ends.iter().zip(&shared.ends).fold(0, |differ, (one, other)| differ | (one ^ other));
-            let link = (stream.link[0] ^ shared.link[0]) | (stream.link[1] ^ shared.link[1]);
-            ends | link == 0 && stream.way == shared.way
-        })
+    pub fn find<const WORDS: usize>(&self, shared: &Shared<WORDS>) -> Option<Known> {
+        let Some(stream) = &self.places[shared.place] else { return None };
+        let differ = (stream.link[0] ^ shared.link[0]) | (stream.link[1] ^ shared.link[1]);
+        let differ = (0..WORDS).fold(differ, |differ, word| differ | (stream.ends[word] ^ shared.ends[word]));
+        if differ != 0 || stream.way != shared.way {
+            return None;
+        }
+        Some(stream.known)
     }
 
-    pub fn remember<const WORDS: usize>(
-        &mut self,
-        shared: &Shared<WORDS>,
-        flow: FlowKey,
-        unfinished_allowed: bool,
-    ) -> Stream {
+    pub fn remember<const WORDS: usize>(&mut self, shared: &Shared<WORDS>, known: Known) {
         let mut ends = [0; MOST_WORDS];
         ends[..WORDS].copy_from_slice(&shared.ends);
-        let stream = Stream { flow, unfinished_allowed, way: shared.way, link: shared.link, ends };
-        self.places[shared.place] = Some(stream);
-        stream
+        self.places[shared.place] = Some(Stream { known, way: shared.way, link: shared.link, ends });
     }
 }
 
@@ -104,9 +103,9 @@ mod tests {
     fn a_stream_is_found_by_all_that_its_packets_share_and_by_nothing_less() {
         let link = [7; ETHERNET_BYTES];
         let mut recent = Recent::default();
-        recent.remember(&Shared::new(WAY, &link, [1, 2]), FLOW, true);
+        recent.remember(&Shared::new(WAY, &link, [1, 2]), Known { flow: FLOW, unfinished_allowed: true });
         let found = |way, link: &[u8; ETHERNET_BYTES], ends: [u64; 2]| {
-            recent.find(&Shared::new(way, link, ends)).map(|stream| stream.flow)
+            recent.find(&Shared::new(way, link, ends)).map(|known| known.flow)
         };
         assert_eq!(found(WAY, &link, [1, 2]), Some(FLOW));
         assert_eq!(found(WAY, &link, [9, 2]), None);

@@ -16,8 +16,8 @@ const MAX_TCP_HEADER_BYTES: usize = 60;
 const HEADER_BYTES: usize = LINK_AND_IP_BYTES + MAX_TCP_HEADER_BYTES;
 /// The header with the timestamps option, which nearly every segment has (RFC 7323, appendix A).
 const USUAL_TCP_HEADER_BYTES: usize = 32;
-/// Text of a segment that is finished without asking: what an Ethernet MTU carries costs less to sum than to ask for.
-const ALWAYS_FINISHED_BYTES: usize = 2_048;
+/// Text of a segment that is finished without asking: so little costs less to sum than to ask for.
+const ALWAYS_FINISHED_BYTES: usize = 512;
 /// The checksum's place in it (RFC 9293, section 3.1).
 const TCP_CHECKSUM_AT: usize = 16;
 
@@ -50,8 +50,8 @@ struct Lane {
     /// Where IP's header begins, and where it ends.
     network: usize,
     transport: usize,
-    /// Of IPv4's header without length and ECN.
-    ip: Sum,
+    /// The sum of IPv4's header without length and ECN.
+    ip: u16,
     /// Of the pseudo-header without length.
     pseudo_header: Sum,
 }
@@ -113,6 +113,7 @@ impl<'a> Sink<'a> {
         };
         let (neighbour, mac) = (path.neighbour, NextHop::Unasked);
         let transport = network + ip_bytes;
+        let ip = ip.fold();
         Ok(Lane { interface: id, neighbour, mac, is_v4, network, transport, ip, pseudo_header })
     }
 
@@ -152,6 +153,17 @@ impl SegmentSink for Sink<'_> {
         Ok(mtu)
     }
 
+    /// A packet that waits for its neighbour lies in a frame, where nobody cuts it.
+    fn cuts(&mut self) -> bool {
+        if !self.lane.is_ok_and(|lane| self.egress.offloads(lane.interface).cuts_tcp) {
+            return false;
+        }
+        if matches!(self.lane, Ok(Lane { mac: NextHop::Unasked, .. })) && self.ask_for_neighbour().is_err() {
+            return false;
+        }
+        matches!(self.lane, Ok(Lane { mac: NextHop::Known, .. }))
+    }
+
     #[inline]
     fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         if matches!(self.lane, Ok(Lane { mac: NextHop::Unasked, .. })) {
@@ -166,8 +178,13 @@ impl SegmentSink for Sink<'_> {
         let tcp = self.headers.get_mut(lane.transport..end).ok_or(Refused::NoRoute)?;
         let mut sum = lane.pseudo_header;
         sum.add_length(0, tcp_bytes);
-        if text_bytes > ALWAYS_FINISHED_BYTES
-            && self.egress.offloads(lane.interface).finishes_tcp_above.is_some_and(|above| text_bytes > above)
+        if segment.segment_bytes.is_some()
+            || text_bytes > ALWAYS_FINISHED_BYTES
+                && self
+                    .egress
+                    .offloads(lane.interface)
+                    .finishes_tcp_above
+                    .is_some_and(|above| text_bytes > above)
         {
             tcp.copy_from_slice(segment.header);
             set_word(tcp, TCP_CHECKSUM_AT, sum.fold());
@@ -185,7 +202,11 @@ impl SegmentSink for Sink<'_> {
             let neighbour = lane.neighbour;
             return self.wait(neighbour, end, segment.payload);
         }
-        self.egress.emit(lane.interface, &self.headers[..end], segment.payload)?;
+        let headers = &self.headers[..end];
+        match segment.segment_bytes {
+            None => self.egress.emit(lane.interface, headers, segment.payload)?,
+            Some(bytes) => self.egress.emit_long(lane.interface, headers, segment.payload, bytes)?,
+        }
         self.sent += 1;
         Ok(())
     }
@@ -201,9 +222,9 @@ impl Lane {
             let length = (IPV4_BYTES + tcp_bytes) as u16;
             ip[1] = ecn;
             set_word(ip, 2, length);
-            let mut sum = self.ip;
-            sum.add_length(ecn, length.into());
-            set_word(ip, 10, sum.checksum());
+            let sum = u32::from(self.ip) + u32::from(length) + u32::from(ecn);
+            let sum = (sum >> 16) + (sum & 0xffff);
+            set_word(ip, 10, !((sum >> 16) + sum) as u16);
         } else if let Some(ip) = ip.first_chunk_mut::<IPV6_BYTES>() {
             ip[1] = ecn << 4;
             set_word(ip, 4, tcp_bytes as u16);

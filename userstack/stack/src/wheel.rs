@@ -15,7 +15,10 @@
 //!   (at most seven times in its life) when `elapsed` reaches its slot.
 //! ```
 
+use std::num::NonZeroU32;
+
 use crate::Instant;
+use crate::blocks::Blocks;
 
 /// One tick is 2^16 ns, fine enough for a probe timeout within a rack and coarse enough that a turn passes few.
 const TICK_SHIFT: u32 = 16;
@@ -27,18 +30,33 @@ const LEVELS: usize = 8;
 const LAST_TICK: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
 /// No entry.
 const NIL: u32 = u32::MAX;
+/// An entry's level lies beside its tick, which has 48 bits.
+const LEVEL_BITS: u32 = 4;
+/// The level of an entry that is not in use.
+const UNUSED: u64 = (1 << LEVEL_BITS) - 1;
 
 /// Names an armed timer. A stale one misses.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct TimerId {
-    entry: u32,
+    /// The entry's number and one, so that an `Option` of it is no larger.
+    number: NonZeroU32,
     life: u32,
+}
+
+impl TimerId {
+    fn new(entry: u32, life: u32) -> Self {
+        Self { number: NonZeroU32::MIN.saturating_add(entry), life }
+    }
+
+    fn entry(self) -> u32 {
+        self.number.get() - 1
+    }
 }
 
 /// Timers that each carry a small key.
 #[derive(Debug)]
 pub struct Wheel<K> {
-    entries: Vec<Entry<K>>,
+    entries: Blocks<Entry<K>>,
     /// Head of the list of unused entries.
     free: u32,
     levels: [Level; LEVELS],
@@ -63,22 +81,45 @@ struct Level {
     tails: [u32; SLOTS],
 }
 
+/// 20 bytes and its key.
 #[derive(Debug)]
 struct Entry<K> {
-    tick: u64,
+    /// The tick that it is due at, and in the low bits the level that it lies in.
+    place: u64,
     previous: u32,
     next: u32,
     life: u32,
-    level: u8,
-    slot: u8,
-    /// `None` while unused.
-    key: Option<K>,
+    key: K,
+}
+
+impl<K> Entry<K> {
+    fn tick(&self) -> u64 {
+        self.place >> LEVEL_BITS
+    }
+
+    fn is_used(&self) -> bool {
+        self.place & UNUSED != UNUSED
+    }
+
+    fn level_and_slot(&self) -> (usize, usize) {
+        let level = (self.place & UNUSED) as u32;
+        (level as usize, slot_in(level, self.tick()))
+    }
+
+    fn lie_in(&mut self, level: usize) {
+        self.place = self.place & !UNUSED | level as u64;
+    }
+}
+
+/// The slot of `level` that a tick belongs to.
+fn slot_in(level: u32, tick: u64) -> usize {
+    (tick >> (SLOT_BITS * level)) as usize % SLOTS
 }
 
 impl<K: Copy> Wheel<K> {
     pub fn new(now: Instant) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Blocks::new(),
             free: NIL,
             levels: std::array::from_fn(|_| Level { occupied: 0, heads: [NIL; SLOTS], tails: [NIL; SLOTS] }),
             elapsed: now.as_nanos() >> TICK_SHIFT,
@@ -94,17 +135,17 @@ impl<K: Copy> Wheel<K> {
         let entry = self.acquire(tick, key);
         self.link(entry);
         self.armed += 1;
-        TimerId { entry, life: self.entries[entry as usize].life }
+        TimerId::new(entry, self.entries[entry].life)
     }
 
     /// Disarms it and gives its key back; `None` when it has fired or was cancelled.
     pub fn cancel(&mut self, timer: TimerId) -> Option<K> {
-        let entry = self.entries.get(timer.entry as usize)?;
-        if entry.life != timer.life || entry.key.is_none() {
+        let entry = self.entries.get(timer.entry())?;
+        if entry.life != timer.life || !entry.is_used() {
             return None;
         }
-        self.unlink(timer.entry);
-        Some(self.release(timer.entry))
+        self.unlink(timer.entry());
+        Some(self.release(timer.entry()))
     }
 
     /// The next timer that is due. `work` is spent on what fires and on what comes down a level, and bounds the call:
@@ -172,65 +213,59 @@ impl<K: Copy> Wheel<K> {
 
     /// Appends an entry to the slot that its tick belongs to, seen from `elapsed`.
     fn link(&mut self, entry: u32) {
-        let tick = self.entries[entry as usize].tick;
+        let tick = self.entries[entry].tick();
         let differing = (tick ^ self.elapsed) | (SLOTS as u64 - 1);
-        let level = ((63 - differing.leading_zeros()) / SLOT_BITS) as usize;
-        let slot = (tick >> (SLOT_BITS * level as u32)) as usize % SLOTS;
-        let list = &mut self.levels[level];
+        let level = (63 - differing.leading_zeros()) / SLOT_BITS;
+        let slot = slot_in(level, tick);
+        let list = &mut self.levels[level as usize];
         let tail = std::mem::replace(&mut list.tails[slot], entry);
         list.occupied |= 1 << slot;
         match tail {
             NIL => list.heads[slot] = entry,
-            tail => self.entries[tail as usize].next = entry,
+            tail => self.entries[tail].next = entry,
         }
-        let this = &mut self.entries[entry as usize];
-        (this.previous, this.next, this.level, this.slot) = (tail, NIL, level as u8, slot as u8);
+        let this = &mut self.entries[entry];
+        (this.previous, this.next) = (tail, NIL);
+        this.lie_in(level as usize);
     }
 
     fn unlink(&mut self, entry: u32) {
-        let Entry { previous, next, level, slot, .. } = self.entries[entry as usize];
-        let list = &mut self.levels[usize::from(level)];
+        let this = &self.entries[entry];
+        let (previous, next, (level, slot)) = (this.previous, this.next, this.level_and_slot());
+        let list = &mut self.levels[level];
         match previous {
-            NIL => list.heads[usize::from(slot)] = next,
-            previous => self.entries[previous as usize].next = next,
+            NIL => list.heads[slot] = next,
+            previous => self.entries[previous].next = next,
         }
         match next {
-            NIL => list.tails[usize::from(slot)] = previous,
-            next => self.entries[next as usize].previous = previous,
+            NIL => list.tails[slot] = previous,
+            next => self.entries[next].previous = previous,
         }
-        if list.heads[usize::from(slot)] == NIL {
+        if list.heads[slot] == NIL {
             list.occupied &= !(1 << slot);
         }
     }
 
     fn acquire(&mut self, tick: u64, key: K) -> u32 {
+        let place = tick << LEVEL_BITS;
         if self.free == NIL {
-            let entry = u32::try_from(self.entries.len()).expect("a worker arms fewer than 2^32 timers");
-            self.entries.push(Entry {
-                tick,
-                previous: NIL,
-                next: NIL,
-                life: 0,
-                level: 0,
-                slot: 0,
-                key: Some(key),
-            });
-            return entry;
+            return self.entries.push(Entry { place, previous: NIL, next: NIL, life: 0, key });
         }
         let index = self.free;
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         self.free = entry.next;
-        (entry.tick, entry.key) = (tick, Some(key));
+        (entry.place, entry.key) = (place, key);
         index
     }
 
     fn release(&mut self, index: u32) -> K {
         self.armed -= 1;
-        let entry = &mut self.entries[index as usize];
+        let entry = &mut self.entries[index];
         // An id handed out for this timer must miss the next one in the same place.
         entry.life = entry.life.wrapping_add(1);
+        entry.place |= UNUSED;
         entry.next = std::mem::replace(&mut self.free, index);
-        entry.key.take().expect("a linked entry carries a key")
+        entry.key
     }
 }
 
@@ -320,10 +355,41 @@ mod tests {
         assert_eq!(wheel.entries.len(), 1);
     }
 
+    /// Steps of work that all timers of a wheel of `armed` take, an hour of them, a timer.
+    fn work_to_expire(armed: u64) -> f64 {
+        let mut wheel = Wheel::new(Instant::ZERO);
+        for number in 0..armed {
+            wheel.insert(at(3_600_000_000_000 / armed * (number * 48_271 % armed)), 0);
+        }
+        let mut work = usize::MAX;
+        for millis in (0..=3_600_000).step_by(100) {
+            while wheel.poll(at(millis * 1_000_000), &mut work).is_some() {}
+        }
+        assert!(wheel.is_empty());
+        (usize::MAX - work) as f64 / armed as f64
+    }
+
+    #[test]
+    fn a_timer_of_a_million_takes_no_more_steps_than_one_of_a_thousand() {
+        let (few, many) = (work_to_expire(1_000), work_to_expire(1_000_000));
+        assert!(many <= few * 1.1 && many < LEVELS as f64, "{many} steps, {few} of a thousand");
+    }
+
+    /// What a connection's timer costs beside the connection: `docs/benchmarks.md`, `connections_1000000`.
+    #[test]
+    fn an_entry_with_a_number_for_its_key_is_24_bytes_and_an_id_that_may_be_missing_8() {
+        assert_eq!((size_of::<Entry<u32>>(), size_of::<Option<TimerId>>()), (24, 8));
+    }
+
+    /// Of any length, and often within a few ticks: there early and late lie close together.
+    fn time(bits: u32) -> impl Strategy<Value = u64> {
+        prop_oneof![0u64..4 << TICK_SHIFT, 0u64..1 << bits]
+    }
+
     proptest! {
         /// Beside a sorted list: what fires, when, and what `next_timeout` promises.
         #[test]
-        fn behaves_as_a_sorted_list(steps in prop::collection::vec((0u64..1 << 45, 0u64..1 << 38, any::<bool>()), 1..200)) {
+        fn behaves_as_a_sorted_list(steps in prop::collection::vec((time(45), time(38), any::<bool>()), 1..200)) {
             let mut wheel = Wheel::new(Instant::ZERO);
             let mut model: Vec<(u64, u32, TimerId)> = Vec::new();
             let mut now = 0;

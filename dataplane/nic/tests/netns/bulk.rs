@@ -237,7 +237,7 @@ fn a_large_tcp_packet_leaves_from_where_it_lies_or_in_frames_behind_what_came_be
     let headers = ends.headers_of_60_000();
     let mut before = Burst::new();
     before.push(ends.segment(0)).expect("one packet");
-    let taken = ends.near.transmit_large(&mut before, &headers, [&long[..10_000], &long[10_000..]]);
+    let taken = ends.near.transmit_large(&mut before, &headers, [&long[..10_000], &long[10_000..]], None);
     assert_eq!(taken, Large::Taken);
     before.push(ends.segment(1)).expect("one packet");
     before.push(ends.chain([&headers, &long])).expect("two packets");
@@ -247,4 +247,58 @@ fn a_large_tcp_packet_leaves_from_where_it_lies_or_in_frames_behind_what_came_be
     let arrived = ends.arrivals("all four arrive", |arrived| arrived.len() == 4);
     let texts: Vec<&[u8]> = arrived.iter().map(|packet| text(packet)).collect();
     assert_eq!(texts, [&[0; 1_000][..], &long, &[1; 1_000], &long]);
+}
+
+#[test]
+fn a_long_tcp_packet_is_cut_into_segments_where_the_neighbour_takes_no_large_ones() {
+    let Some(mut ends) = Ends::open_after(1_500, |lab| {
+        lab.node.run(&["ethtool", "-K", "n0", "tso", "off", "gso", "off", "tx", "off"]);
+    }) else {
+        return;
+    };
+    assert!(ends.near.offloads().cuts_tcp);
+    let long: Vec<u8> = (0..60_000).map(|at: u32| (at * 7) as u8).collect();
+    let headers = ends.headers_of_60_000();
+    let (halves, segment) = ([&long[..10_000], &long[10_000..]], std::num::NonZeroU16::new(1_400));
+    let taken = ends.near.transmit_large(&mut Burst::new(), &headers, halves, segment);
+    assert_eq!(taken, Large::Taken);
+    assert_eq!(ends.transmitted_and_merged(), (43, 43));
+    let arrived = ends.arrivals("all segments arrive", |arrived| arrived.len() == 43);
+    assert!(arrived.iter().flat_map(|packet| text(packet)).copied().eq(long.iter().copied()));
+    assert!(arrived[..42].iter().all(|packet| text(packet).len() == 1_400));
+    for packet in &arrived {
+        let pseudo = [&packet[26..34], &[0, 6], &((packet.len() - 34) as u16).to_be_bytes()].concat();
+        assert_eq!(checksum(u32::from(!checksum(0, &pseudo)), &packet[34..]), 0);
+    }
+}
+
+#[test]
+fn a_segment_on_the_ring_may_leave_its_checksum_to_the_kernel() {
+    let Some(mut ends) = Ends::open_after(1_500, |lab| {
+        lab.node.run(&["ethtool", "-K", "n0", "tso", "off", "gso", "off", "tx", "off"]);
+    }) else {
+        return;
+    };
+    if ends.near.offloads().finishes_tcp_above != Some(0) {
+        println!("this kernel has no metadata of packets that are sent (Linux 6.11)");
+        return;
+    }
+    let mut burst = Burst::new();
+    for number in [3, 7] {
+        let mut segment = ends.segment(number);
+        let frame = segment.frame_mut(0).expect("one frame");
+        let len = (frame.len() - 34) as u16;
+        let pseudo = [&frame.bytes()[26..34], &[0, 6], &len.to_be_bytes()].concat();
+        let sum = !checksum(0, &pseudo);
+        frame.bytes_mut()[50..52].copy_from_slice(&sum.to_be_bytes());
+        burst.push(segment).expect("two are few");
+    }
+    ends.near.transmit(&mut burst);
+    assert_eq!(ends.transmitted_and_merged(), (2, 0));
+    let arrived = ends.arrivals("both arrive", |arrived| arrived.len() == 2);
+    for (packet, number) in arrived.iter().zip([3u8, 7]) {
+        let pseudo = [&packet[26..34], &[0, 6], &((packet.len() - 34) as u16).to_be_bytes()].concat();
+        assert_eq!(checksum(u32::from(!checksum(0, &pseudo)), &packet[34..]), 0, "segment {number}");
+        assert_eq!(text(packet), [number; 1_000]);
+    }
 }

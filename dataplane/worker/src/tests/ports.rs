@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use nic::{Burst, Frame, MemoryLink, MemoryQueuePair, QueueCounters, QueuePair};
 use rustix::event::{EventfdFlags, eventfd};
-use stack::Discard;
+use stack::{Discard, Egress};
 
-use super::{Bench, DOWN, NOW, Way, bench, datagram, interface};
+use super::{Bench, DOWN, NOW, OURS, UP, Way, bench, datagram, interface};
+use crate::ports::Ports;
 use crate::{Doorbell, Exit, Idle, LinkState, Place, Port};
 
 /// The frame with an 802.1Q tag.
@@ -153,4 +154,55 @@ fn a_packet_that_ends_a_sleep_is_received_in_the_next_turn() {
         bench.worker.turn(NOW, &mut || false);
         assert_eq!(bench.worker.counters().packets_received, before + 1);
     }
+}
+
+/// Promises to cut long packets, and does not: as a queue pair whose packets are being captured.
+struct Promises(MemoryQueuePair);
+
+impl QueuePair for Promises {
+    fn receive(&mut self, burst: &mut Burst) -> usize {
+        self.0.receive(burst)
+    }
+
+    fn transmit(&mut self, burst: &mut Burst) {
+        self.0.transmit(burst);
+    }
+
+    fn frame(&mut self) -> Option<Frame> {
+        self.0.frame()
+    }
+
+    fn offloads(&self) -> nic::Offloads {
+        nic::Offloads { cuts_tcp: true, ..self.0.offloads() }
+    }
+
+    fn counters(&mut self) -> QueueCounters {
+        self.0.counters()
+    }
+}
+
+#[test]
+fn a_long_packet_that_a_queue_pair_does_not_cut_after_all_is_cut_here() {
+    let link = MemoryLink { capacity_packets: 40, ..MemoryLink::default() };
+    let (near, mut far) = MemoryQueuePair::pair(link);
+    let mut ports = Ports::default();
+    ports.list.push(Port::new("promises".into(), 0, Box::new(Promises(near))));
+    ports.set_interface(interface(UP, OURS), Exit { ports: vec![0], owner: None });
+    assert!(ports.offloads(UP).cuts_tcp);
+    let mut headers = [&[2; 12][..], &[8, 0, 0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0]].concat();
+    headers.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 19, 136, 0, 0, 0, 7, 0, 0, 0, 9]);
+    headers.extend([5 << 4, 0x18, 1, 0, 0, 0, 0, 0]);
+    let (text, segment) = ([7; 4_400], std::num::NonZeroU16::new(100).unwrap());
+    // 44 segments each: the second waits in the burst before the ring, the third finds no room there.
+    assert_eq!(ports.emit_long(UP, &headers, [&text, &[]], segment), Ok(()));
+    assert_eq!(ports.emit_long(UP, &headers, [&text, &[]], segment), Ok(()));
+    assert_eq!(ports.emit_long(UP, &headers, [&text, &[]], segment), Err(stack::Full));
+    let mut arrived = 0;
+    for _ in 0..4 {
+        ports.flush();
+        let mut burst = Burst::new();
+        far.receive(&mut burst);
+        arrived += burst.iter().inspect(|packet| assert_eq!(packet.len(), 54 + 100)).count();
+    }
+    assert_eq!((arrived, ports.discards.total()), (88, 0));
 }

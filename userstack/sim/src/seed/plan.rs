@@ -183,6 +183,10 @@ pub enum Fault {
     Mark {
         ppm: u32,
     },
+    /// Queues say when they grow longer than this.
+    MarkQueue {
+        bytes: u32,
+    },
     /// The link to the server carries less for a while, and nobody says so.
     Hole {
         at_ms: u32,
@@ -192,7 +196,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 17] = [
         "loss",
         "bursts",
         "lose-every",
@@ -209,6 +213,7 @@ impl Fault {
         "scarce",
         "mark",
         "hole",
+        "mark-queue",
     ];
 
     pub fn name(self) -> &'static str {
@@ -229,6 +234,7 @@ impl Fault {
             Self::Scarce { .. } => 13,
             Self::Mark { .. } => 14,
             Self::Hole { .. } => 15,
+            Self::MarkQueue { .. } => 16,
         };
         Self::NAMES[kind]
     }
@@ -274,11 +280,12 @@ impl Fault {
             12 => Self::Scribble { side, at_ms: random.up_to(SPAN_MS) },
             13 => Self::Scarce { side, kibibytes: random.magnitude(200, 2) },
             14 => Self::Mark { ppm: random.up_to(200_000) },
-            _ => Self::Hole {
+            15 => Self::Hole {
                 at_ms: random.up_to(SPAN_MS),
                 for_ms: random.between(500, 10_000),
                 mtu: random.between(1_280, 1_480) as u16,
             },
+            _ => Self::MarkQueue { bytes: random.magnitude(1_000, 2) },
         }
     }
 }

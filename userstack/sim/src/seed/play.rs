@@ -115,6 +115,9 @@ impl Play {
         let (client, server) = (stack(Side::Client), stack(Side::Server));
         let config = PairConfig { link: link(plan), client, server, ..PairConfig::default() };
         let mut pair = HostPair::with(plan.seed, config);
+        // Of four seeds, one has cards on both sides that cut long packets, and one on neither.
+        pair.client.borrow_mut().set_segmentation(plan.seed & 1 != 0);
+        pair.server.borrow_mut().set_segmentation(plan.seed & 2 != 0);
         pair.network.set_link(LINKS[1], &uncorrupted(link(plan)));
         let addresses = Side::BOTH.map(|side| {
             [Family::V4, Family::V6].map(|family| {
@@ -459,6 +462,7 @@ fn link(plan: &Plan) -> LinkConfig {
             Fault::Duplicate { ppm } => faults.duplicate_ppm = ppm,
             Fault::Corrupt { ppm } => faults.corrupt_ppm = ppm,
             Fault::Mark { ppm } => faults.mark_ppm = ppm,
+            Fault::MarkQueue { bytes } => faults.mark_above_bytes = bytes,
             _ => {}
         }
     }

@@ -52,6 +52,7 @@ pub const UNREACHABLE: &[(&str, &str)] = &[
     ("no_transmit_queue", NO_WORKER),
     ("transmit_full", NO_WORKER),
     ("ring_full", NO_WORKER),
+    ("newcomers_full", NO_WORKER),
 ];
 const NO_SUCH_HOST: &str = "a host here has one interface for ever, with an address of each family";
 const TOO_MANY: &str = "takes thousands of packets or connections at once: the stack's own tests send them";

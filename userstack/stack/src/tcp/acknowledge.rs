@@ -168,10 +168,13 @@ impl Connection {
         }
     }
 
-    /// A writer that waits hears of a quarter, not of each segment.
+    /// A writer that waits hears of a quarter, not of each segment; of two segments where all that it wrote is out: then
+    /// its buffer is less than the path holds, and what it does not write now the path waits for.
     fn wake_writer(&mut self) {
         let (space, held) = (self.send_space(), self.send.ring.len() as u32);
-        let writer = self.user.write_blocked && space.saturating_sub(held) >= space / 4;
+        let quarter = space / 4;
+        let worth = if self.send.unsent() == 0 { quarter.min(2 * self.recovery.window.mss) } else { quarter };
+        let writer = self.user.write_blocked && space.saturating_sub(held) >= worth;
         let flusher = self.user.flush_blocked && held == 0;
         if writer || flusher {
             (self.user.write_blocked, self.user.flush_blocked) = (false, self.user.flush_blocked && !flusher);
@@ -285,7 +288,7 @@ impl Connection {
     /// window alone decides.
     #[inline]
     pub(super) fn set_pace(&mut self, flight: u32) {
-        if !self.recovery.pacer.wanted {
+        if !self.recovery.pacer.is_wanted() {
             return;
         }
         let Recovery { control, window, rtt, pacer, .. } = &mut self.recovery;

@@ -262,8 +262,12 @@ impl Connection {
         Err(if probes { Discard::TcpProbe } else { Discard::TcpOutOfWindow })
     }
 
+    /// It begins before the window, ends behind it, and is as long as that takes: half the numbers away each of the two
+    /// comparisons alone holds as well.
     fn spans_window(&self, segment: &Segment<'_>) -> bool {
-        segment.header.seq.before(self.receive.next) && segment.end().after(self.receive.advertised)
+        segment.header.seq.before(self.receive.next)
+            && segment.end().after(self.receive.advertised)
+            && self.receive.next.since(segment.header.seq) < segment.len()
     }
 
     /// Second: RFC 5961, section 3.2. Only the exact number resets; true when it did.
@@ -464,7 +468,7 @@ impl Connection {
         if let Some((left, right)) = receive.assembler.overlap(start, start + len) {
             receive.note_twice(left, right);
         }
-        if receive.assembler.add(start, start + len).is_err() {
+        if receive.assembler.add(start, start + len, receive.ring.capacity()).is_err() {
             return Err(Discard::TcpOutOfOrderFull);
         }
         let skip = start.since(segment.header.seq);

@@ -1,8 +1,8 @@
 //! What lies between TCP and the IP layer below it, in both directions. Neither side knows more of the other.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
-pub(crate) use super::ordinary::Ordinary;
 use crate::{Full, InterfaceId};
 
 /// What IP knows of a segment that arrived. The TCP checksum has been verified.
@@ -59,6 +59,11 @@ pub(crate) trait SegmentSink {
     /// IP bytes of a packet that `path` carries (for the MSS), or `NoRoute`.
     fn open(&mut self, local: SocketAddr, remote: SocketAddr, path: &mut Path) -> Result<u16, Refused>;
 
+    /// Whether the device on the path that was opened last cuts a long packet into segments ([`Outgoing::segment_bytes`]).
+    fn cuts(&mut self) -> bool {
+        false
+    }
+
     /// Sends one segment along what was opened last. IP fills in the checksum (or leaves it to the device), adds IP and
     /// Ethernet headers and resolves the next hop.
     fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused>;
@@ -71,4 +76,6 @@ pub(crate) struct Outgoing<'a> {
     /// Up to two slices of a ring buffer, oldest first.
     pub payload: [&'a [u8]; 2],
     pub ecn: u8,
+    /// Text of each segment but the last that the device is to cut this one into; `None`: it is one.
+    pub segment_bytes: Option<NonZeroU16>,
 }

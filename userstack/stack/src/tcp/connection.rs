@@ -19,13 +19,13 @@ use super::boundary::Path;
 use super::congestion::{Control, Window};
 use super::ecn::Notification;
 use super::episode::Episode;
+use super::in_flight::InFlight;
 use super::memory::{Pool, Ring};
 use super::narrow_path::{LongestText, PathSearch};
 use super::pacing::Pacer;
 use super::rack::{Rack, TailProbe};
 use super::round_meter::RoundMeter;
 use super::rtt::Rtt;
-use super::scoreboard::Scoreboard;
 use super::sequence::Seq;
 use super::tuple::Tuple;
 use super::{Congestion, ListenerKey, TcpError, TcpOptions};
@@ -42,7 +42,7 @@ const DEFAULT_LINK_MTU: u16 = 1500;
 /// The least MSS that we believe: below it headers outweigh the text (CVE-2019-11479).
 pub(crate) const MIN_MSS: u16 = 88;
 /// Challenge ACKs a connection answers with in a second (RFC 5961, section 7; per connection: CVE-2016-5696).
-const CHALLENGES_A_SECOND: u8 = 10;
+const CHALLENGES_A_SECOND: u32 = 10;
 /// A segment in flight is a piece of the scoreboard. A connection has one for so many bytes of its send buffer, so that
 /// the scoreboard holds a sixteenth of what the buffer does, however small the peer's MSS (CVE-2019-11478).
 const BYTES_A_PIECE: u32 = 512;
@@ -300,7 +300,7 @@ pub(crate) enum Phase {
 /// Loss recovery and congestion control.
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    pub scoreboard: Scoreboard,
+    pub scoreboard: InFlight,
     pub rack: Rack,
     pub tail_probe: TailProbe,
     pub rtt: Rtt,
@@ -323,7 +323,7 @@ pub(crate) struct Recovery {
 impl Recovery {
     fn new(mss: u16, point: Seq, options: &TcpOptions) -> Self {
         Self {
-            scoreboard: Scoreboard::default(),
+            scoreboard: InFlight::default(),
             rack: Rack::new(point),
             tail_probe: TailProbe::default(),
             rtt: Rtt::default(),
@@ -389,6 +389,16 @@ impl Deadlines {
         self.loss_at.min(self.delayed_ack_at).min(self.user_at).min(self.pace_at)
     }
 
+    /// The wheel entry stands too late.
+    #[inline(always)]
+    pub(crate) fn are_before_armed(&self) -> bool {
+        let armed_at = self.armed_at;
+        self.loss_at < armed_at
+            || self.delayed_ack_at < armed_at
+            || self.user_at < armed_at
+            || self.pace_at < armed_at
+    }
+
     pub(crate) fn set_loss(&mut self, timer: LossTimer, at: Instant) {
         (self.loss, self.loss_at) = (timer, at);
     }
@@ -442,16 +452,28 @@ impl User {
     }
 }
 
+/// Challenges sent in one second, and its low bits before them.
 #[derive(Copy, Clone, Debug, Default)]
-struct Challenges {
-    second: u32,
-    sent: u8,
+struct Challenges(u32);
+
+/// Of [`Challenges`], what counts: [`CHALLENGES_A_SECOND`] fit.
+const CHALLENGE_BITS: u32 = 4;
+
+impl Challenges {
+    /// Whether another may be sent in that second; it is then.
+    fn take(&mut self, second: u64) -> bool {
+        let second = (second as u32) << CHALLENGE_BITS;
+        let sent = if self.0 >> CHALLENGE_BITS << CHALLENGE_BITS == second { self.0 - second } else { 0 };
+        let may = sent < CHALLENGES_A_SECOND;
+        self.0 = second + sent + u32::from(may);
+        may
+    }
 }
 
 impl Connection {
     /// A connection that has sent nothing yet.
     pub(crate) fn new(tuple: Tuple, initial: Seq, state: State, options: &TcpOptions, now: Instant) -> Self {
-        let mss = if tuple.is_v6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 };
+        let mss = default_mss(&tuple);
         Self {
             tuple,
             path: Path::default(),
@@ -501,12 +523,7 @@ impl Connection {
 
     /// RFC 5961, section 7: an answer to what may be forged, a bounded number a second and connection.
     pub(crate) fn challenge(&mut self, now: Instant) {
-        let second = (now.as_millis() / 1000) as u32;
-        if self.challenges.second != second {
-            self.challenges = Challenges { second, sent: 0 };
-        }
-        if self.challenges.sent < CHALLENGES_A_SECOND {
-            self.challenges.sent += 1;
+        if self.challenges.take(now.as_millis() / 1000) {
             self.acknowledge_now();
         } else {
             self.effects.add(Effects::CHALLENGE_WITHHELD);
@@ -577,6 +594,11 @@ impl SendSide {
 }
 
 impl ReceiveSide {
+    /// The shift of a connection with these options.
+    pub(crate) fn scale_of(options: &TcpOptions) -> u8 {
+        scale_for(buffer_limit(options.receive_buffer_bytes))
+    }
+
     fn new(limit: u32) -> Self {
         Self {
             next: Seq(0),
@@ -644,6 +666,11 @@ impl ReceiveSide {
     pub(crate) fn finished(&self) -> bool {
         self.fin.is_some_and(|fin| self.next.after(fin))
     }
+}
+
+/// What a peer takes that does not say.
+pub(crate) fn default_mss(tuple: &Tuple) -> u16 {
+    if tuple.is_v6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS_V4 }
 }
 
 /// Two segments at least, and what window scale 14 tells at most (RFC 7323, section 2.3).

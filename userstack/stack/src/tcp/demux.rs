@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::boundary::{Arrival, IcmpError};
-use super::connection::{Connection, Effects, Probe, State, TimestampClock};
-use super::ecn;
+use super::boundary::{Arrival, IcmpError, Path};
+use super::connection::{Connection, Effects, Probe, ReceiveSide, State, TimestampClock, default_mss};
+use super::ecn::{self, Notification};
 use super::engine::{Reply, Tcp};
 use super::flows::Target;
 use super::header::{Flags, Header, Options, Timestamps};
@@ -88,7 +88,7 @@ impl Tcp {
     pub(super) fn find(&self, tuple: &Tuple) -> Option<Target> {
         self.flows.find(self.secrets.flow_hash(tuple), |target| match target {
             Target::Connection(slot) => self.connections.at(slot).is_some_and(|other| other.tuple == *tuple),
-            Target::TimeWait(slot) => self.time_waits.at(slot).is_some_and(|other| other.tuple == *tuple),
+            Target::TimeWait(slot) => self.time_waits.at(slot).is_some_and(|other| other.is_of(tuple)),
         })
     }
 
@@ -118,16 +118,16 @@ impl Tcp {
         let Some(entry) = self.time_waits.at(slot).copied() else { return Err(Discard::TcpNoFlow) };
         match entry.judge(segment) {
             Answer::Reuse(sequence) => {
-                if self.listeners.find(entry.tuple.local(), arrival.interface).is_none() {
+                if self.listeners.find(entry.tuple().local(), arrival.interface).is_none() {
                     self.challenge_from_time_wait(slot, &entry, now);
                     return Err(Discard::TcpSynChallenged);
                 }
                 self.forget_time_wait(slot);
-                self.on_listener_segment(&entry.tuple, arrival, segment, Some(sequence), now)
+                self.on_listener_segment(&entry.tuple(), arrival, segment, Some(sequence), now)
             }
             Answer::AcknowledgeFin => {
                 self.time_waits.restart(slot, now);
-                self.acknowledge_from_time_wait(&entry, now);
+                self.acknowledge_again(&entry, now);
                 Ok(())
             }
             Answer::Acknowledge(reason) => {
@@ -141,25 +141,17 @@ impl Tcp {
     /// An answer to what may be forged, as often as a connection would give it.
     fn challenge_from_time_wait(&mut self, slot: u32, entry: &TimeWait, now: Instant) {
         if self.time_waits.may_challenge(slot, now) {
-            self.acknowledge_from_time_wait(entry, now);
+            self.acknowledge_again(entry, now);
         } else {
             self.defences.count(Defence::ChallengeWithheld);
         }
     }
 
-    pub(super) fn acknowledge_from_time_wait(&mut self, entry: &TimeWait, now: Instant) {
-        let clock = entry.clock();
-        let timestamps = clock.enabled.then(|| Timestamps { value: clock.value(now), echo: clock.recent });
-        let header = Header {
-            source_port: entry.tuple.local_port(),
-            destination_port: entry.tuple.remote_port(),
-            seq: entry.next,
-            ack: entry.receive_next,
-            flags: Flags::ACK,
-            window: entry.window,
-            options: Options { timestamps, ..Options::default() },
-        };
-        self.reply(Reply { tuple: entry.tuple, header });
+    /// An entry does not keep where its clock starts: that follows from the tuple.
+    fn acknowledge_again(&mut self, entry: &TimeWait, now: Instant) {
+        let tuple = entry.tuple();
+        let header = entry.acknowledgement(&tuple, self.secrets.timestamp_offset(&tuple), now);
+        self.reply(Reply { tuple, header, path: Path::default() });
     }
 
     /// RFC 9293, section 3.10.7.2 (LISTEN): `least` is where our sequence must not start before.
@@ -206,7 +198,8 @@ impl Tcp {
             return Err(Discard::TcpSynCookie);
         }
         let answered = self.cookie_that_answered(tuple, key, segment, now).filter(|_| least.is_none());
-        let initial = answered.unwrap_or_else(|| self.secrets.initial_sequence(tuple, now));
+        let (initial, timestamp_offset) = self.secrets.starts(tuple, now);
+        let initial = answered.unwrap_or(initial);
         let initial = least.map_or(initial, |least| least.max(initial));
         let Some(listener) = self.listeners.get_mut(key) else { return Err(Discard::TcpNoFlow) };
         listener.half_open += 1;
@@ -215,7 +208,7 @@ impl Tcp {
         let mut connection = Connection::new(*tuple, initial, state, &listener.options, now);
         connection.user.listener = Some(key);
         connection.user.by_cookie = answered.is_some();
-        connection.timestamps.offset = self.secrets.timestamp_offset(tuple);
+        connection.timestamps.offset = timestamp_offset;
         connection.take_syn(segment, now);
         connection.send.probe = Probe::Handshake;
         connection.deadlines.user_at = deadline;
@@ -246,14 +239,17 @@ impl Tcp {
     fn send_cookie(&mut self, tuple: &Tuple, key: ListenerKey, segment: &Segment<'_>, now: Instant) {
         let Some(listener) = self.listeners.get(key) else { return };
         let options = &segment.header.options;
-        let Some(connection) = self.passive(tuple, key, now) else { return };
-        let mss = options.mss.unwrap_or(connection.send.peer_mss);
-        let mut notification = connection.ecn;
+        let clock =
+            TimestampClock { offset: self.secrets.timestamp_offset(tuple), ..TimestampClock::default() };
+        let unnamed_mss = default_mss(tuple);
+        let mss = options.mss.unwrap_or(unnamed_mss);
+        let scale = ReceiveSide::scale_of(&listener.options);
+        let mut notification = Notification::new(listener.options.ecn);
         notification.on_syn(segment.header.flags, false);
         // Without timestamps nothing remembers it, nor the other options.
         notification.resume(notification.sends && options.timestamps.is_some());
         let timestamps = options.timestamps.map(|theirs| Timestamps {
-            value: cookie::encode_options(connection.timestamps.value(now), options, notification.sends),
+            value: cookie::encode_options(clock.value(now), options, notification.sends),
             echo: theirs.value,
         });
         let header = Header {
@@ -264,17 +260,14 @@ impl Tcp {
             flags: Flags::SYN.with(Flags::ACK).with(notification.setup_flags(false)),
             window: listener.options.receive_buffer_bytes.min(usize::from(u16::MAX)) as u16,
             options: Options {
-                mss: Some(connection.send.peer_mss),
-                window_scale: options
-                    .window_scale
-                    .filter(|_| timestamps.is_some())
-                    .map(|_| connection.receive.scale),
+                mss: Some(unnamed_mss),
+                window_scale: options.window_scale.filter(|_| timestamps.is_some()).map(|_| scale),
                 sack_permitted: options.sack_permitted && timestamps.is_some(),
                 timestamps,
                 ..Options::default()
             },
         };
-        self.reply(Reply { tuple: *tuple, header });
+        self.reply(Reply { tuple: *tuple, header, path: Path::default() });
     }
 
     /// A connection as a SYN to this listener would make it, in no book yet.
@@ -366,7 +359,7 @@ impl Tcp {
         };
         let (source_port, destination_port) = (tuple.local_port(), tuple.remote_port());
         let header = Header { source_port, destination_port, seq, ack, flags, ..Header::default() };
-        self.reply(Reply { tuple: *tuple, header });
+        self.reply(Reply { tuple: *tuple, header, path: Path::default() });
     }
 
     /// The reset of an abort.
@@ -380,7 +373,7 @@ impl Tcp {
             flags: Flags::RST.with(Flags::ACK),
             ..Header::default()
         };
-        let tuple = connection.tuple;
-        self.reply(Reply { tuple, header });
+        let (tuple, path) = (connection.tuple, connection.path);
+        self.reply(Reply { tuple, header, path });
     }
 }

@@ -32,26 +32,38 @@ pub(crate) struct Notification {
     reduced: bool,
     /// The acknowledgement at hand echoes a mark: it widens no window (section 6.1.2).
     pub echoed: bool,
+    /// The window has come down, and [`point`](Self::point) says when.
+    lowered: bool,
     /// SND.NXT when the window came down last: echoes up to there are of the same congestion.
-    point: Option<Seq>,
+    point: Seq,
 }
 
 impl Notification {
     pub(crate) fn new(wish: Ecn) -> Self {
-        Self { wish, sends: false, receives: false, echo: false, reduced: false, echoed: false, point: None }
+        Self {
+            wish,
+            sends: false,
+            receives: false,
+            echo: false,
+            reduced: false,
+            echoed: false,
+            lowered: false,
+            point: Seq(0),
+        }
     }
 
     /// The window came down, for whatever reason: text sent before `next` was sent into the same congestion
     /// (section 6.1.2).
     pub(crate) fn on_reduced(&mut self, next: Seq) {
         if self.sends {
-            (self.reduced, self.point) = (true, Some(next));
+            (self.reduced, self.lowered, self.point) = (true, true, next);
         }
     }
 
-    /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for.
-    pub(crate) fn has_answered(&self, ack: Seq) -> bool {
-        self.point.is_some_and(|point| ack.at_or_before(point))
+    /// The congestion that an acknowledgement of `ack` tells of is one that the window came down for: text up to the point is
+    /// still out. `next` is SND.NXT; a point that lies gigabytes behind is not beyond `ack` again when the numbers wrap.
+    pub(crate) fn has_answered(&self, ack: Seq, next: Seq) -> bool {
+        self.lowered && self.point.since(ack) <= next.since(ack)
     }
 
     /// The bits of new text, and whether it carries CWR. What is sent again, probes and what has no text carry none
@@ -62,6 +74,11 @@ impl Notification {
             (true, false) => (ECT_0, Flags::default()),
             (false, _) => (NOT_ECT, Flags::default()),
         }
+    }
+
+    /// Neither CWR on the next new text nor an echo on every segment.
+    pub(crate) fn has_nothing_to_tell(&self) -> bool {
+        !self.reduced && !self.echo
     }
 
     pub(crate) fn on_text_sent(&mut self) {
@@ -114,5 +131,23 @@ impl Notification {
 
     fn agree(&mut self, agreed: bool) {
         (self.receives, self.sends) = (agreed, agreed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_came_down_gigabytes_ago_is_no_answer_to_a_mark_of_today() {
+        let mut notification = Notification::new(Ecn::Active);
+        notification.sends = true;
+        notification.on_reduced(Seq(1000));
+        assert!(
+            notification.has_answered(Seq(500), Seq(1500)) && notification.has_answered(Seq(1000), Seq(1500))
+        );
+        for ack in [1001, 1 << 30, (1 << 31) + 2000, u32::MAX - 100_000] {
+            assert!(!notification.has_answered(Seq(ack), Seq(ack) + 90_000), "{ack}");
+        }
     }
 }

@@ -80,7 +80,8 @@ pub(crate) struct Tcp {
 /// What connections ask of the engine after nearly everything they do.
 #[derive(Debug)]
 pub(super) struct Books {
-    wheel: Wheel<FlowKey>,
+    /// Each connection's one timer, by the connection's slot: none outlives its connection.
+    wheel: Wheel<u32>,
     /// Connections that may have something to send, each once.
     ready: VecDeque<FlowKey>,
     events: VecDeque<TcpEvent>,
@@ -92,6 +93,8 @@ pub(crate) struct Reply {
     pub tuple: Tuple,
     /// An MSS option is filled in when the path is known.
     pub header: Header,
+    /// That of the connection whose last word it is; else it is found when the segment goes out.
+    pub path: Path,
 }
 
 impl Tcp {
@@ -120,11 +123,11 @@ impl Tcp {
     pub(crate) fn handle_timers(&mut self, budget: usize, now: Instant) -> bool {
         self.now = now;
         let mut work = budget;
-        while let Some(key) = self.books.wheel.poll(now, &mut work) {
-            let Some(connection) = self.connections.get_mut(key.slot, key.life) else { continue };
+        while let Some(slot) = self.books.wheel.poll(now, &mut work) {
+            let Some(connection) = self.connections.at_mut(slot) else { continue };
             (connection.deadlines.armed, connection.deadlines.armed_at) = (None, NEVER);
             connection.on_deadline(&mut self.pool, now);
-            self.settle(key.slot, now);
+            self.settle(slot, now);
         }
         while work > 0
             && let Some(slot) = self.time_waits.expired(now)
@@ -236,17 +239,18 @@ impl Tcp {
         if effects.has(Effects::ACCEPTABLE) {
             self.queue_for_accept(key, now);
         }
-        if effects.has(Effects::TIME_WAIT) {
+        let mut rests = effects.has(Effects::TIME_WAIT);
+        if rests {
             self.enter_time_wait(key, now);
         }
         if effects.has(Effects::RESET_PEER) {
             self.reset_peer(key);
         }
-        if effects.has(Effects::DEAD) {
-            self.rest_after_cookie(key, now);
+        if effects.has(Effects::DEAD) && !rests {
+            rests = self.rest_after_cookie(key, now);
         }
         if effects.has(Effects::DEAD) || effects.has(Effects::TIME_WAIT) {
-            self.bury(key);
+            self.bury(key, rests);
         }
     }
 
@@ -285,43 +289,45 @@ impl Tcp {
     /// The four numbers pass to a TIME-WAIT entry; the connection ends well.
     fn enter_time_wait(&mut self, key: FlowKey, now: Instant) {
         let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
+        let (tuple, path, offset) = (connection.tuple, connection.path, connection.timestamps.offset);
         let entry = TimeWait::new(connection, now);
         connection.finish(None, &mut self.pool);
         let effects = connection.effects.take();
         tell(connection, key, effects, &mut self.books.events);
-        self.acknowledge_from_time_wait(&entry, now);
-        self.lay_to_rest(key.slot, entry);
+        let header = entry.acknowledgement(&tuple, offset, now);
+        self.reply(Reply { tuple, header, path });
+        self.lay_to_rest(key.slot, &tuple, entry);
     }
 
     /// What ends without TIME-WAIT leaves its numbers free, and a late copy of the segment that proved a cookie would open
-    /// the connection once more, with the same text: such a connection rests however it ended.
-    fn rest_after_cookie(&mut self, key: FlowKey, now: Instant) {
+    /// the connection once more, with the same text: such a connection rests however it ended. True when it does.
+    fn rest_after_cookie(&mut self, key: FlowKey, now: Instant) -> bool {
         let connection = self.connections.get(key.slot, key.life).filter(|ended| ended.user.by_cookie);
-        if let Some(connection) = connection {
-            self.lay_to_rest(key.slot, TimeWait::new(connection, now));
-        }
+        let Some(connection) = connection else { return false };
+        let (tuple, entry) = (connection.tuple, TimeWait::new(connection, now));
+        self.lay_to_rest(key.slot, &tuple, entry);
+        true
     }
 
-    fn lay_to_rest(&mut self, connection: u32, entry: TimeWait) {
-        let hash = self.secrets.flow_hash(&entry.tuple);
-        self.flows.remove(hash, Target::Connection(connection));
+    fn lay_to_rest(&mut self, connection: u32, tuple: &Tuple, entry: TimeWait) {
         if self.time_waits.len() >= self.config.max_flows
             && let Some(oldest) = self.time_waits.oldest()
         {
             self.forget_time_wait(oldest);
         }
         let slot = self.time_waits.insert(entry);
-        self.flows.insert(hash, Target::TimeWait(slot));
+        let hash = self.secrets.flow_hash(tuple);
+        self.flows.replace(hash, Target::Connection(connection), Target::TimeWait(slot));
     }
 
     pub(super) fn forget_time_wait(&mut self, slot: u32) {
         if let Some(entry) = self.time_waits.remove(slot) {
-            self.flows.remove(self.secrets.flow_hash(&entry.tuple), Target::TimeWait(slot));
+            self.flows.remove(self.secrets.flow_hash(&entry.tuple()), Target::TimeWait(slot));
         }
     }
 
-    /// Off the wire: out of the table, and gone when nobody holds the key.
-    fn bury(&mut self, key: FlowKey) {
+    /// Off the wire: out of the table, where its numbers do not rest there, and gone when nobody holds the key.
+    fn bury(&mut self, key: FlowKey, rests: bool) {
         let Some(connection) = self.connections.get_mut(key.slot, key.life) else { return };
         let (tuple, listener) = (connection.tuple, connection.user.listener);
         let armed = connection.deadlines.armed.take();
@@ -330,7 +336,9 @@ impl Tcp {
         if let Some(timer) = armed {
             self.books.wheel.cancel(timer);
         }
-        self.flows.remove(self.secrets.flow_hash(&tuple), Target::Connection(key.slot));
+        if !rests {
+            self.flows.remove(self.secrets.flow_hash(&tuple), Target::Connection(key.slot));
+        }
         if let Some(listener) = listener.and_then(|listener| self.listeners.get_mut(listener)) {
             let before = listener.waiting.len();
             listener.waiting.retain(|waiting| *waiting != key);
@@ -358,15 +366,16 @@ impl Tcp {
 
     fn transmit_replies(&mut self, sink: &mut dyn SegmentSink, budget: &mut usize) {
         while *budget > 0
-            && let Some(Reply { tuple, header }) = self.replies.front_mut()
+            && let Some(Reply { tuple, header, path }) = self.replies.front_mut()
         {
-            let (mut bytes, mut path) = ([0; MAX_HEADER], Path::default());
-            let mtu = sink.open(tuple.local(), tuple.remote(), &mut path);
+            let mut bytes = [0; MAX_HEADER];
+            let mtu = sink.open(tuple.local(), tuple.remote(), path);
             if header.options.mss.is_some() {
                 header.options.mss = mtu.ok().map(|mtu| segment_size(mtu, tuple.is_v6()));
             }
             let length = header.write(&mut bytes);
-            let segment = Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT };
+            let segment =
+                Outgoing { header: &bytes[..length], payload: [&[], &[]], ecn: NOT_ECT, segment_bytes: None };
             if sink.send(&segment) == Err(Refused::Full) {
                 return;
             }
@@ -401,8 +410,8 @@ impl Books {
         if effects.0 & Effects::EVENTS.0 & !connection.told.0 != 0 {
             tell(connection, key, effects, &mut self.events);
         }
-        if connection.deadlines.next() < connection.deadlines.armed_at {
-            arm(connection, key, &mut self.wheel);
+        if connection.deadlines.are_before_armed() {
+            arm(connection, key.slot, &mut self.wheel);
         }
         effects
     }
@@ -428,12 +437,12 @@ fn tell(connection: &mut Connection, key: FlowKey, effects: Effects, events: &mu
 
 /// The wheel entry stands at the earliest deadline or before it.
 #[inline(never)]
-fn arm(connection: &mut Connection, key: FlowKey, wheel: &mut Wheel<FlowKey>) {
+fn arm(connection: &mut Connection, slot: u32, wheel: &mut Wheel<u32>) {
     let next = connection.deadlines.next();
     if let Some(timer) = connection.deadlines.armed.take() {
         wheel.cancel(timer);
     }
-    connection.deadlines.armed = Some(wheel.insert(next, key));
+    connection.deadlines.armed = Some(wheel.insert(next, slot));
     connection.deadlines.armed_at = next;
 }
 

@@ -74,11 +74,11 @@ impl Listeners {
             Some(port) => self.by_port.entry(port).or_default().push(slot),
             None => self.any_port.push(slot),
         }
-        Ok(ListenerKey { slot, life })
+        Ok(ListenerKey::new(slot, life))
     }
 
     pub(crate) fn remove(&mut self, key: ListenerKey) -> Option<Listener> {
-        self.slab.get(key.slot, key.life)?;
+        self.slab.get(key.slot, key.lives())?;
         let listener = self.slab.remove(key.slot)?;
         match listener.spec.port {
             Some(port) => {
@@ -94,11 +94,11 @@ impl Listeners {
     }
 
     pub(crate) fn get(&self, key: ListenerKey) -> Option<&Listener> {
-        self.slab.get(key.slot, key.life)
+        self.slab.get(key.slot, key.lives())
     }
 
     pub(crate) fn get_mut(&mut self, key: ListenerKey) -> Option<&mut Listener> {
-        self.slab.get_mut(key.slot, key.life)
+        self.slab.get_mut(key.slot, key.lives())
     }
 
     /// The most exact listener: address before prefix before any; port before any; interface before any.
@@ -110,7 +110,7 @@ impl Listeners {
                 spec.addresses.contains(local.ip()) && spec.interface.is_none_or(|only| only == interface);
             fits.then_some((spec.addresses.len, spec.port.is_some(), spec.interface.is_some(), slot))
         });
-        fitting.max().map(|(.., slot)| ListenerKey { slot, life: self.slab.life(slot) })
+        fitting.max().map(|(.., slot)| ListenerKey::new(slot, self.slab.life(slot)))
     }
 
     fn of_port(&self, port: Option<u16>) -> &[u32] {

@@ -25,7 +25,10 @@ impl Connection {
     pub(crate) fn take_echo(&mut self, segment: &Segment<'_>, now: Instant) {
         self.ecn.echoed = self.ecn.sends && segment.has(Flags::ECE);
         let recovery = &mut self.recovery;
-        if !self.ecn.echoed || recovery.phase != Phase::Open || self.ecn.has_answered(segment.header.ack) {
+        if !self.ecn.echoed
+            || recovery.phase != Phase::Open
+            || self.ecn.has_answered(segment.header.ack, self.send.next)
+        {
             return;
         }
         recovery.control.algorithm().on_mark(&mut recovery.window, self.send.flight(), now);

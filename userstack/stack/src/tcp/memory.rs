@@ -1,9 +1,7 @@
 //! Where the bytes of connections lie: a pool of buffers in powers of two within the worker's budget, and the ring
 //! that a connection takes from it when there are bytes and gives back when there are none.
 
-use std::collections::VecDeque;
-
-use super::sent::Sent;
+use super::scoreboard::Scoreboard;
 
 /// The smallest buffer: a request, and a page.
 const SMALLEST_SHIFT: u32 = 12;
@@ -33,7 +31,11 @@ pub(crate) struct Pool {
     kept_bytes: usize,
     lent_buffers: usize,
     kept: [Vec<Box<[u8]>>; CLASSES],
-    scoreboards: Vec<VecDeque<Sent>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "it is the box that a connection borrows, so that it holds a pointer"
+    )]
+    scoreboards: Vec<Box<Scoreboard>>,
 }
 
 impl Pool {
@@ -123,11 +125,11 @@ impl Pool {
         largest.max(1 << SMALLEST_SHIFT)
     }
 
-    pub(crate) fn acquire_scoreboard(&mut self) -> VecDeque<Sent> {
-        self.scoreboards.pop().unwrap_or_default()
+    pub(crate) fn acquire_scoreboard(&mut self) -> Box<Scoreboard> {
+        self.scoreboards.pop().unwrap_or_else(|| Box::new(Scoreboard::new()))
     }
 
-    pub(crate) fn release_scoreboard(&mut self, scoreboard: VecDeque<Sent>) {
+    pub(crate) fn release_scoreboard(&mut self, scoreboard: Box<Scoreboard>) {
         if self.scoreboards.len() < KEPT_SCOREBOARDS {
             self.scoreboards.push(scoreboard);
         }
@@ -281,6 +283,7 @@ impl Ring {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::VecDeque;
 
     fn append(ring: &mut Ring, pool: &mut Pool, bytes: &[u8]) -> bool {
         let fits = ring.reserve(pool, ring.len() + bytes.len());

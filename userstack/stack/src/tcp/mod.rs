@@ -18,6 +18,7 @@ mod flows;
 mod frto;
 mod greed;
 mod header;
+mod in_flight;
 mod listener;
 mod marks;
 mod memory;
@@ -49,6 +50,7 @@ mod user;
 mod volley;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::{InterfaceId, Prefix};
@@ -64,7 +66,19 @@ pub struct FlowKey {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerKey {
     pub(crate) slot: u32,
-    pub(crate) life: u32,
+    /// Lives before this one, and one: a connection's `Option` of a key is no larger than a key.
+    pub(crate) life: NonZeroU32,
+}
+
+impl ListenerKey {
+    pub(crate) fn new(slot: u32, life: u32) -> Self {
+        Self { slot, life: NonZeroU32::MIN.saturating_add(life) }
+    }
+
+    /// As the slab counts.
+    pub(crate) fn lives(self) -> u32 {
+        self.life.get() - 1
+    }
 }
 
 /// What a listener accepts. The most exact listener wins: address before prefix before any; port before any;

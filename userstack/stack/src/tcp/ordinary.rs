@@ -89,10 +89,17 @@ impl Tcp {
         Some(FlowKey { slot, life: self.connections.life(slot) })
     }
 
-    /// True: the connection expected the segment, and has it. A life has one tuple, and none of another connection's while
-    /// it is established.
-    #[inline(always)]
-    pub(crate) fn take_ordinary(&mut self, flow: FlowKey, segment: &Ordinary<'_>, now: Instant) -> bool {
+    /// True: the connection expected the segment, a header of 32 bytes and text, and has it. A life has one tuple, and none
+    /// of another connection's while it is established.
+    #[inline(never)]
+    pub(crate) fn take_ordinary(
+        &mut self,
+        flow: FlowKey,
+        header: &[u8; 32],
+        text: &[u8],
+        now: Instant,
+    ) -> bool {
+        let Some(segment) = &Ordinary::read(header, text) else { return false };
         let Some(connection) = self.connections.get_mut(flow.slot, flow.life) else { return false };
         if !connection.expects(segment, segment.text.len(), &mut self.pool) {
             return false;

@@ -1,6 +1,8 @@
 //! What a connection sends now. The decision is cut as arrival is: one step a kind of segment, in order of urgency;
 //! each step only decides, and what was sent is booked afterwards, so that a full interface changes nothing.
 
+use std::num::NonZeroU16;
+
 use super::TcpError;
 use super::boundary::{Outgoing, Refused, SegmentSink};
 use super::connection::{Connection, Effects, LossTimer, Phase, Probe, Recovery, State};
@@ -15,6 +17,8 @@ use crate::Instant;
 
 /// Segments a connection sends before the next has its turn.
 const BURST: usize = 16;
+/// Most text of a packet that the device cuts: an IP packet of 65,535 bytes without its headers (IPv6, TCP with all options).
+const LONG_BYTES: u32 = 65_535 - 40 - MAX_HEADER as u32;
 
 /// How a visit ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -37,12 +41,24 @@ struct Plan {
     fin: bool,
 }
 
+impl Plan {
+    /// How many there are on the wire.
+    fn segments(&self) -> usize {
+        match self.kind {
+            Kind::Long(bytes) => self.len.div_ceil(bytes.get().into()) as usize,
+            _ => 1,
+        }
+    }
+}
+
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Handshake,
     Retransmission,
     TailProbe,
     New,
+    /// New text of several segments, each with so many bytes: the device cuts it.
+    Long(NonZeroU16),
     /// New text, longer than the path is known to carry.
     PathProbe,
     Alive,
@@ -65,7 +81,9 @@ impl Connection {
         self.renew_path_search(now);
         self.recovery.pacer.begin(now);
         self.receive.ask_for_memory(pool);
-        let volley = self.transmit_volley(sink, pool, BURST.min(*budget), now);
+        let long = self.send.unsent() >= 2 * self.recovery.window.mss && sink.cuts();
+        let most = if long { 0 } else { BURST.min(*budget) };
+        let volley = self.transmit_volley(sink, pool, most, now);
         *budget -= volley.sent;
         if volley.full {
             return Progress::Full;
@@ -74,7 +92,8 @@ impl Connection {
             self.rest();
             return Progress::Done;
         }
-        for _ in volley.sent..BURST {
+        let mut left = BURST - volley.sent;
+        while left > 0 {
             let Some(plan) = self.next_segment() else {
                 self.arm_persist(now);
                 self.rest();
@@ -83,12 +102,15 @@ impl Connection {
             if *budget == 0 {
                 return Progress::More;
             }
+            let plan = if long { self.lengthen(plan, *budget) } else { plan };
             let window = self.window_field();
             if self.emit(plan, window, sink, now) == Err(Refused::Full) {
                 return Progress::Full;
             }
             // A segment that IP could not place counts as sent: its timer sends it again.
-            *budget -= 1;
+            let segments = plan.segments();
+            left = left.saturating_sub(segments);
+            *budget = budget.saturating_sub(segments);
             self.on_sent(plan, window, pool, now);
             if self.has_said_all() {
                 self.rest();
@@ -243,6 +265,28 @@ impl Connection {
         (!self.send.cwnd_limited).then(|| self.plan_new(len, Kind::New))
     }
 
+    /// New text, as much of it as leaves now anyway, for a device that cuts it. What an open connection has to say beside it
+    /// is said by one segment (CWR, SACK blocks).
+    fn lengthen(&self, plan: Plan, budget: usize) -> Plan {
+        let Recovery { scoreboard, window, pacer, phase, .. } = &self.recovery;
+        let full = window.mss;
+        let plain = plan.kind == Kind::New
+            && plan.len == full
+            && *phase == Phase::Open
+            && self.ecn.has_nothing_to_tell();
+        let Some(segment) = NonZeroU16::new(full as u16).filter(|_| plain) else { return plan };
+        let bytes = self
+            .send
+            .unsent()
+            .min(self.send.window_room())
+            .min(window.congestion.saturating_sub(scoreboard.pipe(self.send.flight())))
+            .min(pacer.room())
+            .min(LONG_BYTES);
+        let pieces = self.send.most_pieces().saturating_sub(scoreboard.len());
+        let segments = (bytes / full).min(budget.min(pieces) as u32);
+        if segments < 2 { plan } else { self.plan_new(segments * full, Kind::Long(segment)) }
+    }
+
     /// A FIN without text waits for neither window.
     fn next_fin(&self) -> Option<Plan> {
         (self.send.fin_queued && !self.send.fin_sent).then(|| self.plan_new(0, Kind::New))
@@ -332,7 +376,11 @@ impl Connection {
         let offset = plan.seq.since(self.send.data_start) as usize;
         let payload =
             if plan.len > 0 { self.send.ring.slices(offset, plan.len as usize) } else { [&[][..], &[]] };
-        sink.send(&Outgoing { header: &bytes[..length], payload, ecn })
+        let segment_bytes = match plan.kind {
+            Kind::Long(bytes) => Some(bytes),
+            _ => None,
+        };
+        sink.send(&Outgoing { header: &bytes[..length], payload, ecn, segment_bytes })
     }
 
     /// Only what was never sent is marked as ECN-capable (RFC 3168, section 6.1.5).
@@ -426,6 +474,7 @@ impl Connection {
         match plan.kind {
             Kind::Handshake => self.on_handshake_sent(now),
             Kind::New => self.on_new_sent(plan, pool, now),
+            Kind::Long(bytes) => self.on_long_sent(plan, bytes, pool, now),
             Kind::PathProbe => {
                 self.on_new_sent(plan, pool, now);
                 self.on_path_probe_sent(plan.seq, plan.seq + plan.len);
@@ -495,6 +544,18 @@ impl Connection {
             }
             LossTimer::Retransmit | LossTimer::Reorder if idle => self.arm_loss_timer(None, now),
             LossTimer::Retransmit | LossTimer::Reorder => {}
+        }
+    }
+
+    /// Each of its segments is lost, acknowledged and sent again for itself.
+    fn on_long_sent(&mut self, plan: Plan, segment: NonZeroU16, pool: &mut Pool, now: Instant) {
+        let end = plan.seq + plan.len;
+        let mut seq = plan.seq;
+        while seq.before(end) {
+            let len = end.since(seq).min(segment.get().into());
+            let fin = plan.fin && seq + len == end;
+            self.on_new_sent(Plan { kind: Kind::New, seq, len, fin }, pool, now);
+            seq += len;
         }
     }
 

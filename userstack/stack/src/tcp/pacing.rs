@@ -13,8 +13,12 @@ const LEAST_BURST_NANOS: u64 = 131_072;
 /// Fixed point of nanoseconds a byte.
 const SHIFT: u32 = 20;
 
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Pacer {
+/// Nothing, where the connection does not pace: most do not.
+#[derive(Debug, Default)]
+pub(crate) struct Pacer(Option<Box<Pace>>);
+
+#[derive(Debug, Default)]
+struct Pace {
     /// Nanoseconds a byte, times 2^20; zero: nothing is held.
     nanos_a_byte: u64,
     burst_nanos: u64,
@@ -22,17 +26,65 @@ pub(crate) struct Pacer {
     next_at: Instant,
     /// Until there the present burst may go ahead of its time.
     burst_end: Instant,
-    /// The connection paces at all.
-    pub wanted: bool,
 }
 
 impl Pacer {
     pub(crate) fn new(wanted: bool) -> Self {
-        Self { wanted, ..Self::default() }
+        Self(wanted.then(Box::default))
+    }
+
+    /// The connection paces at all.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.is_some()
     }
 
     /// `rate` in bytes a second; zero: as fast as the window lets go. `mss` is what a burst carries at least twice.
     pub(crate) fn set_rate(&mut self, rate: u64, mss: u32, smoothed_rtt_nanos: u64) {
+        if let Some(pace) = &mut self.0 {
+            pace.set_rate(rate, mss, smoothed_rtt_nanos);
+        }
+    }
+
+    /// The connection has its turn: a new burst begins when the last one is paid for. What was not sent in time is not
+    /// made up for beyond one burst.
+    #[inline]
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if let Some(pace) = &mut self.0 {
+            pace.begin(now);
+        }
+    }
+
+    /// The burst is spent: text waits until [`next_at`](Self::next_at).
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        self.0.as_ref().is_some_and(|pace| pace.holds())
+    }
+
+    /// Text goes as fast as the window lets it.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.as_ref().is_none_or(|pace| pace.nanos_a_byte == 0)
+    }
+
+    /// Bytes that the present burst has left.
+    pub(crate) fn room(&self) -> u32 {
+        self.0.as_ref().map_or(u32::MAX, |pace| pace.room())
+    }
+
+    pub(crate) fn next_at(&self) -> Instant {
+        self.0.as_ref().map_or(Instant::ZERO, |pace| pace.next_at)
+    }
+
+    #[inline]
+    pub(crate) fn on_sent(&mut self, bytes: u32) {
+        if let Some(pace) = &mut self.0 {
+            pace.on_sent(bytes);
+        }
+    }
+}
+
+impl Pace {
+    fn set_rate(&mut self, rate: u64, mss: u32, smoothed_rtt_nanos: u64) {
         if rate == 0 {
             self.nanos_a_byte = 0;
             return;
@@ -42,9 +94,7 @@ impl Pacer {
         self.burst_nanos = burst.max(self.nanos_of(mss) + 1);
     }
 
-    /// The connection has its turn: a new burst begins when the last one is paid for. What was not sent in time is not
-    /// made up for beyond one burst.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, now: Instant) {
         if self.nanos_a_byte == 0 || self.next_at > now {
             return;
         }
@@ -53,21 +103,19 @@ impl Pacer {
         self.burst_end = later(now, self.burst_nanos);
     }
 
-    /// Text goes as fast as the window lets it.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.nanos_a_byte == 0
-    }
-
-    /// The burst is spent: text waits until [`next_at`](Self::next_at).
-    pub(crate) fn holds(&self) -> bool {
+    fn holds(&self) -> bool {
         self.nanos_a_byte != 0 && self.next_at >= self.burst_end
     }
 
-    pub(crate) fn next_at(&self) -> Instant {
-        self.next_at
+    fn room(&self) -> u32 {
+        if self.nanos_a_byte == 0 {
+            return u32::MAX;
+        }
+        let left = self.burst_end.since(self.next_at).as_nanos() << SHIFT;
+        u32::try_from(left / u128::from(self.nanos_a_byte)).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn on_sent(&mut self, bytes: u32) {
+    fn on_sent(&mut self, bytes: u32) {
         if self.nanos_a_byte != 0 {
             self.next_at = later(self.next_at, self.nanos_of(bytes));
         }

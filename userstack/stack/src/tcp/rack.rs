@@ -79,6 +79,17 @@ impl Rack {
         }
     }
 
+    /// Beyond step 2: what was sent again is delivered up to `end`, and whether it is the original or the repetition is not
+    /// told (a round trip below the smallest one, which a queue at the handshake had made long, says original). In
+    /// either case it left after the segment before it, which left at `at` and never again: what is as old as that one
+    /// was overtaken. So the answer to a tail loss probe shows the loss of all before it.
+    pub(crate) fn on_delivered_after(&mut self, at: Instant, end: Seq, now: Instant) {
+        if at > self.sent_at || (at == self.sent_at && end.after(self.end)) {
+            (self.sent_at, self.end) = (at, end);
+            self.rtt_nanos = now.as_nanos().saturating_sub(at.as_nanos());
+        }
+    }
+
     /// Whether the newest delivered segment left after `sent` did.
     pub(crate) fn was_sent_after(&self, sent: &Sent) -> bool {
         self.sent_at > sent.sent_at || (self.sent_at == sent.sent_at && self.end.after(sent.end))

@@ -86,7 +86,7 @@ impl Connection {
         let undelivered = recovery.scoreboard.undelivered(self.send.flight());
         let mut episode = Episode::of_loss(undelivered + delivered);
         // RFC 3168, section 6.1.2: what a mark has lowered already in this window is not lowered twice, nor given back.
-        if self.ecn.has_answered(self.send.unacked) {
+        if self.ecn.has_answered(self.send.unacked, self.send.next) {
             episode.undo.settle();
         } else {
             recovery.control.algorithm().on_loss(&mut recovery.window, flight, now);

@@ -18,16 +18,22 @@ const CLOCK_GRANULARITY_NANOS: u64 = 1_000_000;
 /// Doublings after which every timeout is the longest.
 const MAX_SHIFT: u8 = 9;
 /// How long a smallest round trip is believed: paths change (RFC 8985, section 6.2 wants a window of minutes).
-const MIN_RTT_LIFE_NANOS: u64 = 300_000_000_000;
+const MIN_RTT_LIFE_SECONDS: u32 = 300;
 
+/// Estimates are kept in units of 16 ns, so that 32 bits hold more than the longest timeout: a million connections have
+/// them.
+const UNIT_SHIFT: u32 = 4;
+
+/// In units of 2^[`UNIT_SHIFT`] ns.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Rtt {
-    /// SRTT in nanoseconds; zero before the first sample.
-    smoothed: u64,
+    /// SRTT; zero before the first sample.
+    smoothed: u32,
     /// RTTVAR
-    variance: u64,
-    min: u64,
-    min_at: Instant,
+    variance: u32,
+    min: u32,
+    /// When that was measured, in seconds.
+    min_at_seconds: u32,
     /// Doublings since the last acknowledgement of new data.
     backoff: u8,
     /// A SYN of ours timed out.
@@ -36,15 +42,15 @@ pub(crate) struct Rtt {
 
 impl Default for Rtt {
     fn default() -> Self {
-        Self { smoothed: 0, variance: 0, min: u64::MAX, min_at: Instant::ZERO, backoff: 0, syn_lost: false }
+        Self { smoothed: 0, variance: 0, min: u32::MAX, min_at_seconds: 0, backoff: 0, syn_lost: false }
     }
 }
 
 impl Rtt {
     /// RFC 6298 (2.2) and (2.3).
     pub(crate) fn sample(&mut self, nanos: u64, now: Instant) {
-        let sample = nanos.max(1);
-        self.note_min(sample, now);
+        self.note_min(nanos, now);
+        let sample = to_units(nanos);
         if self.smoothed == 0 {
             (self.smoothed, self.variance) = (sample, sample / 2);
             return;
@@ -54,34 +60,36 @@ impl Rtt {
         self.smoothed = self.smoothed - self.smoothed / 8 + sample / 8;
     }
 
-    /// A timeout was spurious, and `sample` is the first of what was sent after that was found: from now on the estimate
+    /// A timeout was spurious, and `nanos` is the first of what was sent after that was found: from now on the estimate
     /// is no lower than it or than `before` the timeout (RFC 4015, section 3.2, step 10).
-    pub(crate) fn adapt(&mut self, before: &Self, sample: u64, now: Instant) {
-        let sample = sample.max(1);
-        self.note_min(sample, now);
+    pub(crate) fn adapt(&mut self, before: &Self, nanos: u64, now: Instant) {
+        self.note_min(nanos, now);
+        let sample = to_units(nanos);
         // SRTT_prev is SRTT + 2 * G, and G is the wheel's tick.
-        self.smoothed = (before.smoothed + 2 * CLOCK_GRANULARITY_NANOS).max(sample);
+        let previous = before.smoothed.saturating_add(to_units(2 * CLOCK_GRANULARITY_NANOS));
+        self.smoothed = previous.max(sample);
         self.variance = before.variance.max(sample / 2);
     }
 
     /// The newest delivery of an acknowledgement, free of the peer's delay.
-    pub(crate) fn note_min(&mut self, sample: u64, now: Instant) {
-        if sample <= self.min || elapsed_nanos(now, self.min_at) > MIN_RTT_LIFE_NANOS {
-            (self.min, self.min_at) = (sample.max(1), now);
+    pub(crate) fn note_min(&mut self, nanos: u64, now: Instant) {
+        let (sample, now_seconds) = (to_units(nanos), (now.as_nanos() / 1_000_000_000) as u32);
+        if sample <= self.min || now_seconds.wrapping_sub(self.min_at_seconds) > MIN_RTT_LIFE_SECONDS {
+            (self.min, self.min_at_seconds) = (sample, now_seconds);
         }
     }
 
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        (self.smoothed > 0).then_some(Duration::from_nanos(self.smoothed))
+        (self.smoothed > 0).then(|| Duration::from_nanos(self.smoothed_nanos()))
     }
 
     pub(crate) fn smoothed_nanos(&self) -> u64 {
-        self.smoothed
+        to_nanos(self.smoothed)
     }
 
     /// Zero before the first sample.
     pub(crate) fn min_nanos(&self) -> u64 {
-        if self.min == u64::MAX { 0 } else { self.min }
+        if self.min == u32::MAX { 0 } else { to_nanos(self.min) }
     }
 
     /// The timeout with its backoff (RFC 6298 (5.5)). The floor is on the variance, as Linux has it: with a steady
@@ -90,7 +98,7 @@ impl Rtt {
         let base = match self.smoothed {
             0 if self.syn_lost => LOST_SYN_RTO_NANOS,
             0 => INITIAL_RTO_NANOS,
-            smoothed => smoothed + (4 * self.variance).max(MIN_RTO_NANOS),
+            smoothed => to_nanos(smoothed) + (4 * to_nanos(self.variance)).max(MIN_RTO_NANOS),
         };
         (base << self.backoff.min(MAX_SHIFT)).min(MAX_RTO_NANOS)
     }
@@ -118,6 +126,15 @@ impl Rtt {
     pub(crate) fn backoff(&self) -> u8 {
         self.backoff
     }
+}
+
+/// Never zero, which is "not measured", and never the largest, which is "no least".
+fn to_units(nanos: u64) -> u32 {
+    (nanos >> UNIT_SHIFT).clamp(1, u64::from(u32::MAX) - 1) as u32
+}
+
+fn to_nanos(units: u32) -> u64 {
+    u64::from(units) << UNIT_SHIFT
 }
 
 /// Nanoseconds from `earlier` to `now`. Segments count instructions: a `Duration` on the way costs more than the sum.

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 
 use super::congestion::rate::Stamp;
 use super::header::SackBlocks;
-use super::memory::Pool;
 use super::rack::Rack;
 use super::sent::{AckClock, Sent};
 use super::sequence::Seq;
@@ -48,7 +47,7 @@ pub(crate) struct Delivered {
     pub newest: Option<(Stamp, Instant)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Scoreboard {
     sent: VecDeque<Sent>,
     sacked_bytes: u32,
@@ -65,6 +64,23 @@ pub(crate) struct Scoreboard {
 }
 
 impl Scoreboard {
+    pub(crate) const fn new() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            sacked_bytes: 0,
+            sacked_segments: 0,
+            lost_bytes: 0,
+            presumed_bytes: 0,
+            lost_from: Seq(0),
+            plain_from: Seq(0),
+            seen: None,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
     }
@@ -117,12 +133,9 @@ impl Scoreboard {
         flight.saturating_sub(self.sacked_bytes + self.lost_bytes + self.presumed_bytes)
     }
 
-    pub(crate) fn push(&mut self, pool: &mut Pool, start: Seq, end: Seq, now: Instant) {
+    pub(crate) fn push(&mut self, start: Seq, end: Seq, now: Instant) {
         if self.sent.is_empty() {
             (self.lost_from, self.plain_from) = (start, start);
-            if self.sent.capacity() == 0 {
-                self.sent = pool.acquire_scoreboard();
-            }
         }
         self.sent.push_back(Sent { start, end, sent_at: now, ..Sent::default() });
     }
@@ -142,7 +155,7 @@ impl Scoreboard {
     }
 
     /// As [`acknowledge`](Self::acknowledge), while all [is plain](Self::is_plain). `None`: of no segment the end.
-    pub(crate) fn acknowledge_plain(&mut self, ack: Seq, pool: &mut Pool) -> Option<Plain> {
+    pub(crate) fn acknowledge_plain(&mut self, ack: Seq) -> Option<Plain> {
         let mut delivered: Option<Plain> = None;
         while let Some(first) = self.sent.front_mut() {
             let (sent_at, end) = (first.sent_at, first.end);
@@ -155,10 +168,6 @@ impl Scoreboard {
             self.sent.pop_front();
         }
         (self.lost_from, self.plain_from) = (ack, ack);
-        if self.sent.is_empty() {
-            self.seen = None;
-            pool.release_scoreboard(std::mem::take(&mut self.sent));
-        }
         delivered
     }
 
@@ -169,7 +178,6 @@ impl Scoreboard {
         clock: &AckClock,
         rack: &mut Rack,
         delivered: &mut Delivered,
-        pool: &mut Pool,
     ) {
         while let Some(first) = self.sent.front_mut() {
             if first.start.at_or_after(ack) {
@@ -194,9 +202,6 @@ impl Scoreboard {
         }
         self.lost_from = self.lost_from.max(ack);
         self.plain_from = self.plain_from.max(ack);
-        if self.sent.is_empty() {
-            self.release(pool);
-        }
     }
 
     /// Marks what `blocks` cover between `unacked` and `next`. True when something was newly marked.
@@ -243,10 +248,13 @@ impl Scoreboard {
         delivered: &mut Delivered,
     ) {
         let first = self.sent.partition_point(|sent| sent.end.at_or_before(from));
+        let mut before = first.checked_sub(1).and_then(|index| self.sent[index].sent_once_at());
         for sent in self.sent.range_mut(first..) {
             if sent.end.after(right) {
                 break;
             }
+            let left_after = before;
+            before = sent.sent_once_at();
             if sent.sacked || sent.start.before(left) {
                 continue;
             }
@@ -257,6 +265,11 @@ impl Scoreboard {
                 self.lost_bytes -= sent.len();
             }
             note_delivery(sent, clock, rack, delivered);
+            if sent.retransmitted
+                && let Some(at) = left_after
+            {
+                rack.on_delivered_after(at, sent.end, clock.now);
+            }
         }
     }
 
@@ -383,14 +396,11 @@ impl Scoreboard {
         }
     }
 
-    /// The connection has nothing in flight any more.
-    pub(crate) fn release(&mut self, pool: &mut Pool) {
+    /// As new, but for the room that it has.
+    pub(crate) fn clear(&mut self) {
         let mut sent = std::mem::take(&mut self.sent);
         sent.clear();
-        if sent.capacity() > 0 {
-            pool.release_scoreboard(sent);
-        }
-        *self = Self { lost_from: self.lost_from, ..Self::default() };
+        *self = Self { sent, ..Self::new() };
     }
 
     fn forget(&mut self, sent: &Sent) {
@@ -428,12 +438,12 @@ mod tests {
 
     const CLOCK: AckClock = AckClock { now: Instant::from_nanos(1_000_000), echo_ms: None, min_rtt_nanos: 0 };
 
-    fn sent_segments(count: u32, base: Seq) -> (Scoreboard, Pool) {
-        let (mut board, mut pool) = (Scoreboard::default(), Pool::new(0));
+    fn sent_segments(count: u32, base: Seq) -> Scoreboard {
+        let mut board = Scoreboard::new();
         for n in 0..count {
-            board.push(&mut pool, base + n * 100, base + (n + 1) * 100, Instant::from_nanos(u64::from(n)));
+            board.push(base + n * 100, base + (n + 1) * 100, Instant::from_nanos(u64::from(n)));
         }
-        (board, pool)
+        board
     }
 
     fn sack(board: &mut Scoreboard, blocks: &[(Seq, Seq)], span: (Seq, Seq)) -> Delivered {
@@ -446,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_segment_is_sacked_once_and_by_whole_blocks_only() {
-        let (mut board, _) = sent_segments(10, Seq(0));
+        let mut board = sent_segments(10, Seq(0));
         let span = (Seq(0), Seq(1000));
         assert_eq!(sack(&mut board, &[(Seq(200), Seq(450))], span).bytes, 200);
         assert_eq!(sack(&mut board, &[(Seq(200), Seq(450))], span).bytes, 0);
@@ -459,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_its_sack_back_is_sent_everything_again() {
-        let (mut board, _) = sent_segments(3, Seq(0));
+        let mut board = sent_segments(3, Seq(0));
         sack(&mut board, &[(Seq(0), Seq(100))], (Seq(0), Seq(300)));
         board.mark_lost_by_timeout(0, CLOCK.now);
         assert_eq!((board.lost_bytes(), board.sacked_bytes()), (300, 0));
@@ -467,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_segment_longer_than_the_path_carries_is_cut_when_sent_again() {
-        let (mut board, _) = sent_segments(1, Seq(0));
+        let mut board = sent_segments(1, Seq(0));
         board.mark_lost_by_timeout(0, CLOCK.now);
         board.on_retransmitted(Seq(0), Seq(60), CLOCK.now);
         assert_eq!(board.next_lost().map(|sent| (sent.start, sent.end)), Some((Seq(60), Seq(100))));
@@ -476,7 +486,7 @@ mod tests {
 
     #[test]
     fn blocks_of_one_option_do_not_look_reordered_by_their_order() {
-        let (mut board, _) = sent_segments(10, Seq(0));
+        let mut board = sent_segments(10, Seq(0));
         let blocks = [(Seq(700), Seq(800)), (Seq(500), Seq(600)), (Seq(200), Seq(300))];
         assert!(!sack(&mut board, &blocks, (Seq(0), Seq(1000))).reordered);
         assert!(board.sent.iter().filter(|sent| sent.sacked).count() == 3);
@@ -484,7 +494,7 @@ mod tests {
 
     #[test]
     fn a_timeout_takes_the_first_as_lost_and_others_only_when_they_are_overdue() {
-        let (mut board, _) = sent_segments(4, Seq(0));
+        let mut board = sent_segments(4, Seq(0));
         let now = Instant::from_nanos(101);
         board.mark_lost_by_timeout(100, now);
         let lost: Vec<_> = board.sent.iter().map(|sent| sent.lost).collect();
@@ -520,14 +530,14 @@ mod tests {
         #[test]
         fn counters_agree_with_the_segments(base: u32, steps in steps()) {
             let base = Seq(base);
-            let (mut board, mut pool) = sent_segments(20, base);
+            let mut board = sent_segments(20, base);
             let (mut rack, mut unacked) = (Rack::new(base), base);
             for step in steps {
                 match step {
                     Step::Ack(ack) => {
                         let ack = (base + ack.min(2000)).max(unacked);
                         unacked = ack;
-                        board.acknowledge(ack, &CLOCK, &mut rack, &mut Delivered::default(), &mut pool);
+                        board.acknowledge(ack, &CLOCK, &mut rack, &mut Delivered::default());
                     }
                     Step::Sack(left, right) => {
                         sack(&mut board, &[(base + left, base + right)], (unacked, base + 2000));
@@ -569,11 +579,11 @@ mod tests {
             window in 0u64..300,
             patience in 0u64..500,
         ) {
-            let (base, mut board, mut pool) = (Seq(base), Scoreboard::default(), Pool::new(0));
+            let (base, mut board) = (Seq(base), Scoreboard::new());
             let mut at = 1_000;
             for (n, gap) in (0..20).zip(&gaps) {
                 at += gap;
-                board.push(&mut pool, base + n * 100, base + (n + 1) * 100, Instant::from_nanos(at));
+                board.push(base + n * 100, base + (n + 1) * 100, Instant::from_nanos(at));
             }
             for n in again {
                 at += 1;

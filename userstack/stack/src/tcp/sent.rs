@@ -23,6 +23,11 @@ impl Sent {
     pub(crate) fn len(&self) -> u32 {
         self.end.since(self.start)
     }
+
+    /// When it was sent, of one that was never sent again.
+    pub(crate) fn sent_once_at(&self) -> Option<Instant> {
+        (!self.retransmitted).then_some(self.sent_at)
+    }
 }
 
 /// What of the acknowledgement decides whether it is of a retransmission or of the original (RFC 8985, section 6.2,

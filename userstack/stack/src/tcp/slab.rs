@@ -70,13 +70,18 @@ impl<T> Slab<T> {
 
     pub(crate) fn get(&self, slot: u32, life: u32) -> Option<&T> {
         let entry = self.find(slot)?;
-        entry.value.as_ref().filter(|_| entry.life == life)
+        if entry.life != life {
+            return None;
+        }
+        entry.value.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, slot: u32, life: u32) -> Option<&mut T> {
         let entry = self.find_mut(slot)?;
-        let current = entry.life == life;
-        entry.value.as_mut().filter(|_| current)
+        if entry.life != life {
+            return None;
+        }
+        entry.value.as_mut()
     }
 
     /// Two entries at once; `None` also when both are the same.

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::connection::{Connection, TimestampClock};
-use super::header::Flags;
+use super::header::{Flags, Header, Options, Timestamps};
 use super::segment::Segment;
 use super::sequence::Seq;
-use super::slab::Slab;
-use super::tuple::Tuple;
+use super::tuple::{PackedTuple, Tuple};
+use crate::blocks::Blocks;
 use crate::{Discard, Instant};
 
 /// 2 MSL with the MSL of 30 s that everybody uses (RFC 9293, section 3.4.2 would have 2 minutes).
@@ -22,23 +22,25 @@ const SEQUENCE_GAP: u32 = 65_537;
 const CHALLENGE_EVERY_MS: u64 = 100;
 const NIL: u32 = u32::MAX;
 
+/// 64 bytes, with its place in the list: a million of them are a million cache lines.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct TimeWait {
-    pub tuple: Tuple,
+    tuple: PackedTuple,
     /// SND.NXT
     pub next: Seq,
     /// RCV.NXT
     pub receive_next: Seq,
+    /// TS.Recent
+    pub recent: u32,
     pub window: u16,
     pub timestamps_enabled: bool,
     /// In which of [`CHALLENGE_EVERY_MS`] it last answered what may be forged; the low bits, which wrap in 25 s and then
     /// withhold one answer more at worst.
     challenged: u8,
-    /// TS.Recent
-    pub recent: u32,
-    pub timestamp_offset: u32,
     expires_ms: u32,
+    /// Of a vacant place: its own number.
     older: u32,
+    /// Of a vacant place: the next that is vacant.
     newer: u32,
 }
 
@@ -56,7 +58,10 @@ pub(crate) enum Answer {
 
 #[derive(Debug)]
 pub(crate) struct TimeWaits {
-    slab: Slab<TimeWait>,
+    entries: Blocks<TimeWait>,
+    /// A vacant place, and by [`TimeWait::newer`] all others.
+    vacant: u32,
+    resting: usize,
     oldest: u32,
     newest: u32,
 }
@@ -65,18 +70,26 @@ impl TimeWait {
     pub(crate) fn new(connection: &Connection, now: Instant) -> Self {
         let window = connection.receive.window() >> connection.receive.scale;
         Self {
-            tuple: connection.tuple,
+            tuple: connection.tuple.pack(),
             next: connection.send.next,
             receive_next: connection.receive.next,
             window: window.min(u32::from(u16::MAX)) as u16,
             timestamps_enabled: connection.timestamps.enabled,
             challenged: challenge_tick(now).wrapping_sub(1),
             recent: connection.timestamps.recent,
-            timestamp_offset: connection.timestamps.offset,
             expires_ms: (now + REST).as_millis() as u32,
             older: NIL,
             newer: NIL,
         }
+    }
+
+    pub(crate) fn tuple(&self) -> Tuple {
+        self.tuple.unpack()
+    }
+
+    #[inline]
+    pub(crate) fn is_of(&self, tuple: &Tuple) -> bool {
+        self.tuple == tuple.pack()
     }
 
     /// RFC 9293, section 3.10.7.4 for TIME-WAIT, with RFC 1337, RFC 6191 and RFC 5961.
@@ -111,14 +124,19 @@ impl TimeWait {
         Answer::Drop(Discard::TcpDuplicate)
     }
 
-    /// The clock that its acknowledgements show.
-    pub(crate) fn clock(&self) -> TimestampClock {
-        TimestampClock {
-            enabled: self.timestamps_enabled,
-            offset: self.timestamp_offset,
-            recent: self.recent,
-            recent_at: Instant::ZERO,
-            echoed: 0,
+    /// Its answer, in all that it says: the connection's last acknowledgement. The timestamps' clock starts at `offset`.
+    pub(crate) fn acknowledgement(&self, tuple: &Tuple, offset: u32, now: Instant) -> Header {
+        let clock = TimestampClock { offset, ..TimestampClock::default() };
+        let timestamps = Timestamps { value: clock.value(now), echo: self.recent };
+        let timestamps = self.timestamps_enabled.then_some(timestamps);
+        Header {
+            source_port: tuple.local_port(),
+            destination_port: tuple.remote_port(),
+            seq: self.next,
+            ack: self.receive_next,
+            flags: Flags::ACK,
+            window: self.window,
+            options: Options { timestamps, ..Options::default() },
         }
     }
 
@@ -133,45 +151,57 @@ impl TimeWait {
 
 impl TimeWaits {
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::new(), oldest: NIL, newest: NIL }
+        Self { entries: Blocks::new(), vacant: NIL, resting: 0, oldest: NIL, newest: NIL }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.resting
     }
 
     pub(crate) fn insert(&mut self, entry: TimeWait) -> u32 {
-        let (slot, _) = self.slab.insert(entry);
+        self.resting += 1;
+        let slot = match self.entries.get_mut(self.vacant) {
+            Some(place) => {
+                let next = std::mem::replace(place, entry).newer;
+                std::mem::replace(&mut self.vacant, next)
+            }
+            None => self.entries.push(entry),
+        };
         self.append(slot);
         slot
     }
 
+    #[inline]
     pub(crate) fn at(&self, slot: u32) -> Option<&TimeWait> {
-        self.slab.at(slot)
+        self.entries.get(slot).filter(|entry| entry.older != slot)
     }
 
     /// Whether the entry may answer what may be forged; it has then.
     pub(crate) fn may_challenge(&mut self, slot: u32, now: Instant) -> bool {
         let tick = challenge_tick(now);
-        self.slab.at_mut(slot).is_some_and(|entry| std::mem::replace(&mut entry.challenged, tick) != tick)
+        self.entries.get_mut(slot).is_some_and(|entry| std::mem::replace(&mut entry.challenged, tick) != tick)
     }
 
     pub(crate) fn reusable(&self, slot: u32, now: Instant) -> Option<Seq> {
-        self.slab.at(slot)?.reusable(now)
+        self.at(slot)?.reusable(now)
     }
 
-    /// The rest begins anew.
+    /// The rest of an entry begins anew.
     pub(crate) fn restart(&mut self, slot: u32, now: Instant) {
         self.unlink(slot);
-        if let Some(entry) = self.slab.at_mut(slot) {
+        if let Some(entry) = self.entries.get_mut(slot) {
             entry.expires_ms = (now + REST).as_millis() as u32;
         }
         self.append(slot);
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<TimeWait> {
+        let rested = *self.at(slot)?;
         self.unlink(slot);
-        self.slab.remove(slot)
+        let place = self.entries.get_mut(slot)?;
+        (place.older, place.newer) = (slot, std::mem::replace(&mut self.vacant, slot));
+        self.resting -= 1;
+        Some(rested)
     }
 
     pub(crate) fn oldest(&self) -> Option<u32> {
@@ -180,35 +210,35 @@ impl TimeWaits {
 
     /// When the oldest has rested enough.
     pub(crate) fn next_timeout(&self, now_ms: u64) -> Option<Instant> {
-        let entry = self.slab.at(self.oldest)?;
+        let entry = self.entries.get(self.oldest)?;
         let left = entry.expires_ms.wrapping_sub(now_ms as u32) as i32;
         Some(Instant::from_nanos(now_ms.saturating_add_signed(i64::from(left)) * 1_000_000))
     }
 
     /// The oldest, when it has rested enough.
     pub(crate) fn expired(&self, now: Instant) -> Option<u32> {
-        let entry = self.slab.at(self.oldest)?;
+        let entry = self.entries.get(self.oldest)?;
         (entry.expires_ms.wrapping_sub(now.as_millis() as u32) as i32 <= 0).then_some(self.oldest)
     }
 
     fn append(&mut self, slot: u32) {
         let last = std::mem::replace(&mut self.newest, slot);
-        if let Some(entry) = self.slab.at_mut(slot) {
+        if let Some(entry) = self.entries.get_mut(slot) {
             (entry.older, entry.newer) = (last, NIL);
         }
-        match self.slab.at_mut(last) {
+        match self.entries.get_mut(last) {
             Some(entry) => entry.newer = slot,
             None => self.oldest = slot,
         }
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Some(&TimeWait { older, newer, .. }) = self.slab.at(slot) else { return };
-        match self.slab.at_mut(older) {
+        let Some(&TimeWait { older, newer, .. }) = self.entries.get(slot) else { return };
+        match self.entries.get_mut(older) {
             Some(entry) => entry.newer = newer,
             None => self.oldest = newer,
         }
-        match self.slab.at_mut(newer) {
+        match self.entries.get_mut(newer) {
             Some(entry) => entry.older = older,
             None => self.newest = older,
         }

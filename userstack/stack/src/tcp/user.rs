@@ -65,11 +65,11 @@ impl Tcp {
         }
         let (tuple, least) =
             self.choose_port(remote, local, steers_home, now).ok_or(ConnectError::PortsExhausted)?;
-        let initial = self.secrets.initial_sequence(&tuple, now);
+        let (initial, timestamp_offset) = self.secrets.starts(&tuple, now);
         let initial = least.map_or(initial, |least| least.max(initial));
         let deadline = now + options.connect_timeout;
         let mut connection = Connection::new(tuple, initial, State::SynSent, &options, now);
-        connection.timestamps.offset = self.secrets.timestamp_offset(&tuple);
+        connection.timestamps.offset = timestamp_offset;
         connection.send.probe = Probe::Handshake;
         connection.deadlines.user_at = deadline;
         connection.effects.add(Effects::TRANSMIT);

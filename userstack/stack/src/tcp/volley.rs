@@ -35,7 +35,12 @@ impl Connection {
         let mut header = [0; MAX_HEADER];
         let length = self.plain_header(now).write(self.send.next, Flags::ACK, window, &mut header);
         if self.send.unsent() == 0 {
-            let segment = Outgoing { header: &header[..length], payload: [&[], &[]], ecn: NOT_ECT };
+            let segment = Outgoing {
+                header: &header[..length],
+                payload: [&[], &[]],
+                ecn: NOT_ECT,
+                segment_bytes: None,
+            };
             if most > 0 {
                 volley.note(sink.send(&segment));
             }
@@ -49,7 +54,8 @@ impl Connection {
                 set_number_and_flags(&mut header, start, flags);
                 let offset = start.since(self.send.data_start) as usize;
                 let payload = self.send.ring.slices(offset, len as usize);
-                let segment = Outgoing { header: &header[..length], payload, ecn: NOT_ECT };
+                let segment =
+                    Outgoing { header: &header[..length], payload, ecn: NOT_ECT, segment_bytes: None };
                 if !volley.note(sink.send(&segment)) {
                     break;
                 }

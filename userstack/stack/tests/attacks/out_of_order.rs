@@ -1,6 +1,6 @@
 //! Out-of-order and overlap exhaustion (CVE-2018-5390): single bytes with holes between them, and segments that overlap.
 //!
-//! Figures: 32 ranges a connection; a byte beyond them is refused without an allocation; what is held is the receive
+//! Figures: 32 ranges a connection, or one for two KiB of the buffer that it holds, 2,048 at most; a byte beyond them is refused without an allocation; what is held is the receive
 //! buffer that the peer was promised, and no more.
 
 use std::time::Duration;

@@ -16,8 +16,17 @@ const MAX_DISTANCE_MS: i64 = 1_000_000;
 /// The division by 1/C in two steps, so that cube times segment fits 64 bits and a short distance is not rounded away.
 const INVERSE_C_STEPS: [i64; 2] = [250_000, 10_000];
 
+/// Most connections never leave their initial slow start: what comes after it lies apart.
+#[derive(Clone, Debug)]
+pub(crate) enum Cubic {
+    /// Section 4.10: the initial slow start is HyStart++'s.
+    Initial(HyStart),
+    Later(Box<Later>),
+}
+
+/// After the initial slow start.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Cubic {
+pub(crate) struct Later {
     curve: Curve,
     /// Section 4.9: what a reduction replaced, should it turn out to have had no reason.
     before: Before,
@@ -29,9 +38,6 @@ pub(crate) struct Cubic {
     reno_credit: u32,
     /// Since when the window is not used: such time is none of the curve's (section 4.2).
     unused_since: Option<Instant>,
-    /// The initial slow start is over: later ones know where they end.
-    started: bool,
-    hystart: HyStart,
 }
 
 /// What one avoidance stage grows along.
@@ -47,13 +53,83 @@ struct Curve {
     epoch: Option<Instant>,
 }
 
+impl Default for Cubic {
+    fn default() -> Self {
+        Self::Initial(HyStart::default())
+    }
+}
+
 impl Algorithm for Cubic {
     fn on_ack(&mut self, window: &mut Window, acked: &Acked) {
-        self.end_pause(acked.now);
-        let rest = self.slow_start(window, acked);
-        if rest == 0 {
-            return;
+        match self {
+            Self::Initial(hystart) if window.in_slow_start() => {
+                let bytes = hystart.on_ack(window, acked);
+                let rest = window.slow_start(bytes);
+                if rest > 0 {
+                    self.later().avoid(window, acked, rest);
+                }
+            }
+            _ => self.later().on_ack(window, acked),
         }
+    }
+
+    fn on_loss(&mut self, window: &mut Window, flight: u32, _now: Instant) {
+        self.later().on_loss(window, flight);
+    }
+
+    /// Section 4.8: the stage after a timeout begins at its own maximum, whatever was before.
+    fn on_timeout(&mut self, window: &mut Window, flight: u32, now: Instant) {
+        self.on_loss(window, flight, now);
+        self.later().curve.max_window = 0;
+    }
+
+    /// A mark is never taken back: there is no telling that it had no reason.
+    fn on_mark(&mut self, window: &mut Window, flight: u32, now: Instant) {
+        self.on_loss(window, flight, now);
+        let later = self.later();
+        (later.before, later.curve_before) = (Before::default(), later.curve);
+    }
+
+    /// Section 4.9.
+    fn on_spurious(&mut self, window: &mut Window) {
+        if let Self::Later(later) = self {
+            window.restore(later.before);
+            later.curve = later.curve_before;
+        }
+    }
+
+    /// Time in the initial slow start is none of the curve's either.
+    fn on_unused(&mut self, now: Instant) {
+        if let Self::Later(later) = self {
+            later.unused_since.get_or_insert(now);
+        }
+    }
+}
+
+impl Cubic {
+    /// The initial slow start is over.
+    fn later(&mut self) -> &mut Later {
+        if let Self::Initial(_) = self {
+            *self = Self::Later(Box::default());
+        }
+        match self {
+            Self::Later(later) => later,
+            Self::Initial(_) => unreachable!("the initial slow start has just been ended"),
+        }
+    }
+}
+
+impl Later {
+    fn on_ack(&mut self, window: &mut Window, acked: &Acked) {
+        self.end_pause(acked.now);
+        let rest = if window.in_slow_start() { window.slow_start(acked.bytes) } else { acked.bytes };
+        if rest > 0 {
+            self.avoid(window, acked, rest);
+        }
+    }
+
+    /// Congestion avoidance, by `rest` acknowledged bytes.
+    fn avoid(&mut self, window: &mut Window, acked: &Acked, rest: u32) {
         let epoch = match self.curve.epoch {
             Some(epoch) => epoch,
             None => self.begin_epoch(window, acked.now),
@@ -74,7 +150,7 @@ impl Algorithm for Cubic {
         self.credit = (gain % u64::from(window.congestion)) as u32;
     }
 
-    fn on_loss(&mut self, window: &mut Window, flight: u32, _now: Instant) {
+    fn on_loss(&mut self, window: &mut Window, flight: u32) {
         (self.before, self.curve_before) = (Before::of(window), self.curve);
         let width = window.congestion;
         // Section 4.7: a flow that lost below its last maximum makes room for others.
@@ -84,44 +160,6 @@ impl Algorithm for Cubic {
         // Section 4.6: of the flight, so that an unused window is no excuse.
         window.threshold = percent(flight.min(width), BETA_PERCENT).max(2 * window.mss);
         self.curve.epoch = None;
-        self.started = true;
-    }
-
-    /// Section 4.8: the stage after a timeout begins at its own maximum, whatever was before.
-    fn on_timeout(&mut self, window: &mut Window, flight: u32, now: Instant) {
-        self.on_loss(window, flight, now);
-        self.curve.max_window = 0;
-    }
-
-    /// A mark is never taken back: there is no telling that it had no reason.
-    fn on_mark(&mut self, window: &mut Window, flight: u32, now: Instant) {
-        self.on_loss(window, flight, now);
-        (self.before, self.curve_before) = (Before::default(), self.curve);
-    }
-
-    /// Section 4.9.
-    fn on_spurious(&mut self, window: &mut Window) {
-        window.restore(self.before);
-        self.curve = self.curve_before;
-    }
-
-    fn on_unused(&mut self, now: Instant) {
-        self.unused_since.get_or_insert(now);
-    }
-}
-
-impl Cubic {
-    /// Section 4.10: the initial slow start is HyStart++'s.
-    fn slow_start(&mut self, window: &mut Window, acked: &Acked) -> u32 {
-        if !window.in_slow_start() {
-            self.started = true;
-            return acked.bytes;
-        }
-        if self.started {
-            return window.slow_start(acked.bytes);
-        }
-        let bytes = self.hystart.on_ack(window, acked);
-        window.slow_start(bytes)
     }
 
     /// Section 4.2: t does not count time in which the sender was not held back by the window.
@@ -229,7 +267,7 @@ mod tests {
     fn a_second_loss_below_the_maximum_gives_way() {
         let (mut cubic, mut window) = after_loss(1000);
         cubic.on_loss(&mut window, 700 * MSS, Instant::ZERO);
-        assert_eq!(cubic.curve.max_window, 595 * MSS, "85% of 700 (section 4.7)");
+        assert_eq!(cubic.later().curve.max_window, 595 * MSS, "85% of 700 (section 4.7)");
     }
 
     #[test]
@@ -239,26 +277,27 @@ mod tests {
         cubic.on_timeout(&mut window, 1000 * MSS, Instant::ZERO);
         window.congestion = window.threshold;
         cubic.on_ack(&mut window, &acked(MSS, 1));
-        assert_eq!((cubic.curve.max_window, cubic.curve.inflection_ms), (700 * MSS, 0));
+        let curve = cubic.later().curve;
+        assert_eq!((curve.max_window, curve.inflection_ms), (700 * MSS, 0));
     }
 
     #[test]
     fn a_loss_that_was_none_leaves_window_and_curve_as_they_were() {
         let (mut cubic, mut window) = after_loss(1000);
         round_trip(&mut cubic, &mut window, 1);
-        let (curve, before) = (cubic.curve, window);
+        let (curve, before) = (cubic.later().curve, window);
         cubic.on_loss(&mut window, 500 * MSS, Instant::ZERO);
         window.congestion = window.threshold;
         cubic.on_spurious(&mut window);
         assert_eq!((window.congestion, window.threshold), (before.congestion, before.threshold));
-        assert_eq!(cubic.curve.max_window, curve.max_window);
-        assert_eq!(cubic.curve.epoch, curve.epoch);
+        assert_eq!(cubic.later().curve.max_window, curve.max_window);
+        assert_eq!(cubic.later().curve.epoch, curve.epoch);
     }
 
     #[test]
     fn time_without_use_is_no_time_of_the_curve() {
         let (mut cubic, mut window) = after_loss(1000);
-        let (mut rested, mut window_rested) = (cubic, window);
+        let (mut rested, mut window_rested) = (cubic.clone(), window);
         let mut at_ms = 1;
         grow_until(&mut cubic, &mut window, &mut at_ms, 3_000);
         let mut at_ms = 1;

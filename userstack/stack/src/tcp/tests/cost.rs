@@ -142,14 +142,3 @@ fn sending() {
     }
     assert_eq!(void.ack, 1);
 }
-
-/// What an idle established connection holds beside its place in the tables.
-#[test]
-fn an_idle_connection_is_under_a_kibibyte_and_holds_no_buffer() {
-    let Scene { host, .. } = scene();
-    assert_eq!(host.tcp.lent_bytes(), 0);
-    let bytes = size_of::<crate::tcp::connection::Connection>();
-    assert!(bytes <= 832, "{bytes} bytes");
-    let resting = size_of::<crate::tcp::timewait::TimeWait>();
-    assert!(resting <= 72, "{resting} bytes");
-}

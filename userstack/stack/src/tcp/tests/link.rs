@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::run::{Pieces, Run};
 use crate::tcp::boundary::{Arrival, Outgoing, Path, Refused, SegmentSink};
 use crate::tcp::engine::{Tcp, TcpConfig};
+use crate::tcp::header::Flags;
 use crate::wire::protocol;
 use crate::{Chain, Discard, Instant, InterfaceId, ipv4, ipv6};
 
@@ -27,13 +28,17 @@ pub(super) struct Wire {
     pub room: usize,
     pub sent: Vec<Packet>,
     pub refuse: Option<Refused>,
+    /// It cuts long packets into segments.
+    pub cuts: bool,
+    /// Segments that it cut.
+    pub cut: usize,
     /// Between whom it was opened last.
     ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Wire {
     pub fn new(mtu: u16) -> Self {
-        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None, ends: None }
+        Self { mtu, room: usize::MAX, sent: Vec::new(), refuse: None, cuts: false, cut: 0, ends: None }
     }
 }
 
@@ -47,23 +52,48 @@ impl SegmentSink for Wire {
         }
     }
 
+    fn cuts(&mut self) -> bool {
+        self.cuts
+    }
+
     fn send(&mut self, segment: &Outgoing<'_>) -> Result<(), Refused> {
         if let Some(refused) = self.refuse {
             return Err(refused);
         }
-        if self.sent.len() >= self.room {
+        let text = segment.payload.concat();
+        let each = segment.segment_bytes.map_or(text.len(), |bytes| bytes.get().into());
+        if self.sent.len() + text.len().div_ceil(each.max(1)).max(1) > self.room {
             return Err(Refused::Full);
         }
+        if segment.segment_bytes.is_none() {
+            self.put(segment.header, &text, segment.ecn);
+            return Ok(());
+        }
+        for (index, part) in text.chunks(each).enumerate() {
+            let mut header = segment.header.to_vec();
+            let seq = u32::from_be_bytes(header[4..8].try_into().unwrap());
+            header[4..8].copy_from_slice(&seq.wrapping_add((index * each) as u32).to_be_bytes());
+            let last = (index + 1) * each >= text.len();
+            header[13] &= if last { 0xff } else { !(Flags::FIN.0 | Flags::PSH.0) };
+            header[13] &= if index == 0 { 0xff } else { !Flags::CWR.0 };
+            self.put(&header, part, segment.ecn);
+            self.cut += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Wire {
+    fn put(&mut self, header: &[u8], text: &[u8], ecn: u8) {
         let (source, destination) = self.ends.expect("it was opened");
         let ip_header = if source.is_ipv6() { 40 } else { 20 };
-        let bytes = [segment.header, segment.payload[0], segment.payload[1]].concat();
+        let bytes = [header, text].concat();
         assert!(
             bytes.len() + ip_header <= usize::from(self.mtu),
             "{} bytes do not fit the path",
             bytes.len()
         );
-        self.sent.push(Packet { source, destination, bytes, ecn: segment.ecn });
-        Ok(())
+        self.sent.push(Packet { source, destination, bytes, ecn });
     }
 }
 

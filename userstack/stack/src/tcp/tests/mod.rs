@@ -6,6 +6,7 @@ mod document;
 mod engine;
 mod link;
 mod properties;
+mod scale;
 mod script;
 mod splice;
 mod transfer;

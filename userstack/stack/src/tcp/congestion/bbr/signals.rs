@@ -4,6 +4,8 @@ use crate::Instant;
 use crate::tcp::congestion::rate::RateSample;
 use crate::tcp::rtt::elapsed_nanos;
 
+/// All of something, in hundredths, as [`share`] has them.
+pub(super) const LEVEL: u64 = 100;
 /// Not bounded, or not measured.
 pub(super) const NONE: u64 = u64::MAX;
 /// A startup round grows by a quarter, or the pipe begins to look full; after three such rounds it is.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::signals::NONE;
 use super::*;
 use crate::tcp::congestion::rate::Stamp;
 use crate::tcp::sequence::Seq;

@@ -28,13 +28,18 @@ fn play(script: &str) -> Outcome {
 }
 
 fn play_in(script: &str, family: Family) -> Outcome {
-    let mut runner = Runner::new(family);
+    play_with(Runner::new(family), script).map(|_| ())
+}
+
+/// Gives the runner back, when all was played.
+fn play_with(mut runner: Runner, script: &str) -> Result<Runner, String> {
     for line in unfold(script)? {
         runner
             .play_line(&line.text)
             .map_err(|error| format!("line {}: `{}`: {error}", line.number, line.text))?;
     }
-    runner.expect_nothing_left().map_err(|error| format!("at the end: {error}"))
+    runner.expect_nothing_left().map_err(|error| format!("at the end: {error}"))?;
+    Ok(runner)
 }
 
 /// The scripts of `tests/scripts` by name.
@@ -58,6 +63,23 @@ fn every_script_plays_as_it_is_written() {
     let failures: Vec<_> = played.map(|(name, failure)| format!("{name}.pkt: {failure}")).collect();
     assert!(failures.is_empty(), "{} of {} scripts:\n{}", failures.len(), scripts.len(), failures.join("\n"));
     assert!(!scripts.is_empty(), "there are scripts");
+}
+
+/// Segmentation offload: what is on the wire is the same.
+#[test]
+fn every_script_plays_the_same_where_the_device_cuts_long_packets_into_segments() {
+    let mut cut = 0;
+    let mut failures = Vec::new();
+    for (name, script) in scripts() {
+        let mut runner = Runner::new(families(&script)[0]);
+        runner.host.wire.cuts = true;
+        match play_with(runner, &script) {
+            Ok(runner) => cut += runner.host.wire.cut,
+            Err(failure) => failures.push(format!("{name}.pkt: {failure}")),
+        }
+    }
+    assert!(failures.is_empty(), "{} scripts:\n{}", failures.len(), failures.join("\n"));
+    assert!(cut > 500, "{cut} segments were cut by the device");
 }
 
 #[test]
