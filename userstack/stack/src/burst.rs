@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::run::{Pieces, Run};
 use crate::stack::Stack;
 use crate::tcp::boundary::Arrival;
-use crate::wire::{protocol, word};
+use crate::wire::{IPV4_BYTES, protocol, word};
 use crate::{Instant, InterfaceId};
 
 /// The checksum's place in a TCP header (RFC 9293, section 3.1).
@@ -63,6 +63,7 @@ fn is_intact(run: &Run, pieces: &dyn Pieces, header: &Header, unfinished_allowed
         // What a neighbour left unfinished says nothing of the text.
         let text = unfinished_allowed && field == sum.fold()
             || judge(sum, Sum::of(segment), field) == Received::Correct;
-        text && run.ipv4_header().is_none_or(|ip| Sum::of(&packet[ip]).fold() == 0xffff)
+        let header = run.ipv4_header().and_then(|ip| packet[ip].first_chunk::<IPV4_BYTES>());
+        text && header.is_none_or(|header| Sum::of_header(header).fold() == 0xffff)
     })
 }

@@ -24,6 +24,9 @@ const TCP_WITH_TIMESTAMPS_BYTES: usize = 32;
 const TIMESTAMPS: [u8; 4] = [1, 1, 8, 10];
 const ACK: u8 = 0x10;
 const PSH: u8 = 0x08;
+/// All headers that a segment of a run may have (a tag, IPv6, timestamps: 90 bytes), in whole words, and what is compared of
+/// a packet at once. A packet shorter than that is of no run.
+const HEAD_BYTES: usize = 96;
 /// RFC 3168, section 5.
 const ECN_MASK: u8 = 0b11;
 
@@ -51,6 +54,7 @@ struct Shape {
     transport: usize,
     text: usize,
     end: usize,
+    first_sequence: u32,
 }
 
 impl Run {
@@ -61,22 +65,24 @@ impl Run {
         }
         let first = pieces.piece(0);
         let shape = Shape::of(first)?;
-        if pushes(first, &shape) {
+        let (head, mask) = (first.first_chunk::<HEAD_BYTES>()?, shape.mask());
+        if shape.pushes(head) {
             return None;
         }
         let mut run = Self { shape, packets: 1, text_bytes: shape.text_bytes() };
-        let mut last = first;
+        let mut last = head;
         while run.packets < pieces.count().min(RUN_SEGMENTS) {
             let next = pieces.piece(run.packets);
-            if !run.goes_on(first, last, next) {
+            let Some(next_head) = next.first_chunk::<HEAD_BYTES>() else { break };
+            if !same(head, next_head, &mask) || !run.counts_on(last, next_head, next.len()) {
                 break;
             }
             run.packets += 1;
             run.text_bytes += next.len() - shape.text;
-            if next.len() < first.len() || pushes(next, &shape) {
+            if next.len() < first.len() || shape.pushes(next_head) {
                 break;
             }
-            last = next;
+            last = next_head;
         }
         (run.packets > 1).then_some(run)
     }
@@ -110,48 +116,22 @@ impl Run {
         (!self.shape.ipv6).then_some(self.shape.network..self.shape.transport)
     }
 
-    /// Whether `next` has the headers of `first` but for what counts on, and is no longer than it.
-    fn goes_on(&self, first: &[u8], last: &[u8], next: &[u8]) -> bool {
-        let Shape { ipv6, network, transport, text, .. } = self.shape;
-        if next.len() <= text || next.len() > first.len() {
-            return false;
-        }
-        let ip_bytes = next.len() - network;
-        let same_link = same::<ETHERNET_BYTES>(first, next, 0)
-            && (network == ETHERNET_BYTES || same::<VLAN_TAG_BYTES>(first, next, ETHERNET_BYTES));
-        let same_ip = match ipv6 {
-            true => {
-                usize::from(word(next, network + 4)) + IPV6_BYTES == ip_bytes
-                    && same::<4>(first, next, network)
-                    && same::<2>(first, next, network + 6)
-                    && same::<32>(first, next, network + 8)
-            }
-            false => {
-                usize::from(word(next, network + 2)) == ip_bytes
-                    && same::<2>(first, next, network)
-                    && same::<4>(first, next, network + 6)
-                    && same::<8>(first, next, network + 12)
-            }
+    /// Whether what differs from one segment to the next does so as it must: lengths, sequence number, a clock that does not
+    /// go back.
+    #[inline]
+    fn counts_on(&self, last: &[u8; HEAD_BYTES], next: &[u8; HEAD_BYTES], len: usize) -> bool {
+        let Shape { ipv6, network, transport, text, end, first_sequence } = self.shape;
+        let said = if ipv6 {
+            IPV6_BYTES + usize::from(word(next, network + 4))
+        } else {
+            word(next, network + 2).into()
         };
-        same_link
-            && same_ip
-            && same::<4>(first, next, transport)
-            && number(next, transport + 4)
-                == number(first, transport + 4).wrapping_add(self.text_bytes as u32)
-            && same::<5>(first, next, transport + 8)
-            && next[transport + 13] & !PSH == ACK
-            && same::<2>(first, next, transport + 14)
-            && self.timestamps_go_on(first, last, next)
-    }
-
-    /// The peer's clock does not go back, and what it echoes is the same.
-    fn timestamps_go_on(&self, first: &[u8], last: &[u8], next: &[u8]) -> bool {
-        let options = self.shape.transport + TCP_BYTES;
-        if self.shape.text == options {
-            return true;
-        }
-        let passed = number(next, options + 4).wrapping_sub(number(last, options + 4));
-        same::<4>(first, next, options) && same::<4>(first, next, options + 8) && passed as i32 >= 0
+        let passed = || number(next, text - 8).wrapping_sub(number(last, text - 8)) as i32;
+        len <= end
+            && len > text
+            && said == len - network
+            && number(next, transport + 4) == first_sequence.wrapping_add(self.text_bytes as u32)
+            && (text == transport + TCP_BYTES || passed() >= 0)
     }
 }
 
@@ -174,7 +154,35 @@ impl Shape {
             _ => return None,
         };
         let is_text = tcp[13] & !PSH == ACK && tcp.len() > header;
-        is_text.then_some(Self { ipv6, network, transport, text: transport + header, end: packet.len() })
+        let (text, end) = (transport + header, packet.len());
+        let first_sequence = number(packet, transport + 4);
+        is_text.then_some(Self { ipv6, network, transport, text, end, first_sequence })
+    }
+
+    /// Ones where the headers of all segments are the same: but for lengths, the IPv4 identification, checksums, sequence
+    /// number, PSH, the urgent pointer and the timestamp.
+    fn mask(&self) -> [u8; HEAD_BYTES] {
+        let mut mask = [0; HEAD_BYTES];
+        mask[..self.text].fill(0xff);
+        if self.ipv6 {
+            mask[self.network + 4..self.network + 6].fill(0);
+        } else {
+            mask[self.network + 2..self.network + 6].fill(0);
+            mask[self.network + 10..self.network + 12].fill(0);
+        }
+        let tcp = &mut mask[self.transport..self.text];
+        tcp[4..8].fill(0);
+        tcp[13] = !PSH;
+        tcp[16..20].fill(0);
+        if let Some(value) = tcp.get_mut(24..28) {
+            value.fill(0);
+        }
+        mask
+    }
+
+    #[inline(always)]
+    fn pushes(&self, head: &[u8; HEAD_BYTES]) -> bool {
+        head[self.transport + 13] & PSH != 0
     }
 
     fn text_bytes(&self) -> usize {
@@ -182,14 +190,14 @@ impl Shape {
     }
 }
 
-/// Whether `N` bytes at a place are the same: few enough to be compared without a loop.
+/// Whether two packets begin the same where `mask` has ones.
 #[inline(always)]
-fn same<const N: usize>(first: &[u8], next: &[u8], at: usize) -> bool {
-    first[at..].first_chunk::<N>() == next[at..].first_chunk::<N>()
-}
-
-fn pushes(packet: &[u8], shape: &Shape) -> bool {
-    packet[shape.transport + 13] & PSH != 0
+fn same(first: &[u8; HEAD_BYTES], next: &[u8; HEAD_BYTES], mask: &[u8; HEAD_BYTES]) -> bool {
+    let words = |bytes: &[u8; HEAD_BYTES], at: usize| {
+        u64::from_ne_bytes(std::array::from_fn(|byte| bytes[at * 8 + byte]))
+    };
+    let differs = |at: usize| (words(first, at) ^ words(next, at)) & words(mask, at);
+    (0..HEAD_BYTES / 8).fold(0, |differences, at| differences | differs(at)) == 0
 }
 
 fn is_plain_ipv4(ip: &[u8]) -> bool {
@@ -210,6 +218,7 @@ fn is_plain_ipv6(ip: &[u8]) -> bool {
         && ip[6] == protocol::TCP
 }
 
+#[inline(always)]
 fn number(bytes: &[u8], at: usize) -> u32 {
     u32::from(word(bytes, at)) << 16 | u32::from(word(bytes, at + 2))
 }
