@@ -25,6 +25,9 @@ const RESPONSE_QUEUE: usize = 8;
 /// A client that takes nothing for so long is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a stream is answered.
+type Answers<S> = ReceiverStream<Result<<S as ServerStream>::Response, Status>>;
+
 #[derive(Clone, Debug)]
 pub struct Ads(pub Shared);
 
@@ -51,7 +54,7 @@ impl AggregatedDiscoveryService for Ads {
 fn start<S: ServerStream<Request: Send, Response: Send> + Send + 'static>(
     shared: Shared,
     request: Request<Streaming<S::Request>>,
-) -> Result<Response<ReceiverStream<Result<S::Response, Status>>>, Status> {
+) -> Result<Response<Answers<S>>, Status> {
     let caller = shared.access.caller(&request)?;
     let requests = request.into_inner();
     let (sender, receiver) = mpsc::channel(RESPONSE_QUEUE);

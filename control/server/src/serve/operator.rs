@@ -65,7 +65,7 @@ impl api::control_server::Control for Operator {
         let caller = self.0.access.operator(&request, Role::Editor, "delete")?;
         let key = read_key(request.into_inner().key)?;
         let deleted = self.0.registry.delete(&key).await.map_err(to_status);
-        let outcome = deleted.as_ref().map(|()| ()).map_err(Status::message);
+        let outcome = deleted.as_ref().copied().map_err(Status::message);
         self.0.access.note(&caller, "delete", vec![key.to_string()], outcome);
         deleted?;
         Ok(Response::new(api::DeleteResponse {}))

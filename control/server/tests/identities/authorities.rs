@@ -68,7 +68,7 @@ pub fn from_files(root: &TestRoot, directory: &Path) -> AuthoritySource {
 
 async fn refused(authority: AuthoritySource, store: Arc<dyn Store>) -> String {
     let started = secure(authority, store).start(Arc::new(Refusals::default())).await;
-    started.err().expect("it does not start").to_string()
+    started.expect_err("it does not start").to_string()
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn an_intermediate_from_files_signs_below_its_root() {
     let mesh = Guarded::start_with(secure(authority, Arc::new(MemoryStore::default()))).await;
     let joined = mesh.try_join("node-1", &mesh.token("node-1").await).await.unwrap();
     assert_eq!(joined.chain.len(), 2, "leaf and intermediate");
-    assert_eq!(mesh.roots().await, [root.der.clone()]);
+    assert_eq!(mesh.roots().await, std::slice::from_ref(&root.der));
     let mut steps = mesh
         .admin()
         .await
