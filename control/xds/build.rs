@@ -2,8 +2,13 @@
 
 use std::io;
 
-const PROTOS: [&str; 3] =
-    ["proto/ringway/mesh.proto", "proto/ringway/control.proto", "proto/ringway/node.proto"];
+const PROTOS: [&str; 5] = [
+    "proto/ringway/mesh.proto",
+    "proto/ringway/control.proto",
+    "proto/ringway/node.proto",
+    "proto/ringway/identity.proto",
+    "proto/ringway/ca.proto",
+];
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=proto");

@@ -13,6 +13,7 @@ use crate::{Lab, Process, binary, eventually, wait_for_port};
 pub struct Mesh {
     pub ringwayd: Process,
     pub control: Option<Process>,
+    guarded: bool,
     directory: PathBuf,
     // Dropped after the programs above, which run in it.
     pub lab: Lab,
@@ -42,8 +43,10 @@ pub fn lab_resources() -> String {
 pub enum Tables<'a> {
     /// From this YAML, without a control plane.
     Files(&'a str),
-    /// From a control plane to which this YAML was applied.
+    /// From a control plane to which this YAML was applied, and that asks nobody who he is.
     Control(&'a str),
+    /// The same from one that does: the node joins by a token, and certificates live for 20 s.
+    Guarded(&'a str),
 }
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -63,12 +66,14 @@ impl Mesh {
                 write(&directory.join("resources/mesh.yaml"), resources);
                 None
             }
-            Tables::Control(_) => Some(start_control(&lab)),
+            Tables::Control(_) => Some(start_control(&lab, &["--plain"])),
+            Tables::Guarded(_) => Some(start_guarded_control(&lab)),
         };
         write(&directory.join("node.yaml"), &node_config(&directory, tables, settings));
         let ringwayd = start_ringwayd(&lab);
-        let mesh = Self { ringwayd, control, directory, lab, _turn: turn };
-        if let Tables::Control(resources) = tables {
+        let guarded = matches!(tables, Tables::Guarded(_));
+        let mesh = Self { ringwayd, control, guarded, directory, lab, _turn: turn };
+        if let Tables::Control(resources) | Tables::Guarded(resources) = tables {
             mesh.apply(resources);
         }
         mesh.wait_until_ready();
@@ -97,10 +102,17 @@ impl Mesh {
         self.ringway(&format!("apply -f {}", path.display()));
     }
 
-    /// The operator's command, in the node.
+    /// The operator's command, in the node: as its root, where the control plane asks.
     #[track_caller]
     pub fn ringway(&self, arguments: &str) -> String {
-        self.lab.node.run(&format!("{} --control {CONTROL} {arguments}", binary("ringway").display()))
+        let control = if self.guarded { socket(&self.lab) } else { CONTROL.to_owned() };
+        self.lab.node.run(&format!("{} --control {control} {arguments}", binary("ringway").display()))
+    }
+
+    /// Ends the control plane the hard way and starts it anew.
+    pub fn restart_guarded_control(&mut self) {
+        self.control = None;
+        self.control = Some(start_guarded_control(&self.lab));
     }
 
     /// Replaces the resources of a mesh that reads files.
@@ -161,7 +173,25 @@ fn start_ringwayd(lab: &Lab) -> Process {
     Process::start(&lab.node, binary("ringwayd"), ["--config", &config.to_string_lossy()])
 }
 
-fn start_control(lab: &Lab) -> Process {
+/// Makes the key of its certificate authority at first, and a token for the node each time.
+fn start_guarded_control(lab: &Lab) -> Process {
+    let key = lab.directory().join("ca.key");
+    if !key.exists() {
+        write(&key, &"5a".repeat(32));
+    }
+    let key = key.to_string_lossy();
+    let control = start_control(lab, &["--ca-key-file", &key, "--certificate-lifetime", "20s"]);
+    let ringway = binary("ringway");
+    let token = lab.node.run(&format!("{} --control {} node token node-1", ringway.display(), socket(lab)));
+    write(&lab.directory().join("token"), &token);
+    control
+}
+
+fn socket(lab: &Lab) -> String {
+    format!("unix:{}", lab.directory().join("control/control.sock").display())
+}
+
+fn start_control(lab: &Lab, more: &[&str]) -> Process {
     let store = lab.directory().join("control");
     fs::create_dir_all(&store).expect("a directory can be made");
     let store = store.to_string_lossy();
@@ -169,7 +199,7 @@ fn start_control(lab: &Lab) -> Process {
     let control = Process::start(
         &lab.node,
         binary("ringway-control"),
-        ["--listen", CONTROL, "--data", &store].into_iter().chain(prefixes),
+        ["--listen", CONTROL, "--data", &store].into_iter().chain(prefixes).chain(more.iter().copied()),
     );
     wait_for_port(&lab.node, "127.0.0.1", CONTROL_PORT);
     control
@@ -181,7 +211,7 @@ fn node_config(directory: &Path, tables: Tables<'_>, settings: &str) -> String {
     let example = example.expect("examples/demo-node.yaml is part of the repository");
     let source = match tables {
         Tables::Files(_) => format!("resources: {}", directory.join("resources").display()),
-        Tables::Control(_) => format!("control: {CONTROL}"),
+        Tables::Control(_) | Tables::Guarded(_) => format!("control: {CONTROL}"),
     };
     let state = directory.join("state");
     fs::create_dir_all(&state).expect("a directory can be made");
@@ -198,6 +228,10 @@ fn node_config(directory: &Path, tables: Tables<'_>, settings: &str) -> String {
         }
         match key {
             _ if replaced => {}
+            "plain" if matches!(tables, Tables::Files(_)) => {}
+            "plain" if matches!(tables, Tables::Guarded(_)) => {
+                lines.push(format!("join: {{ token_file: {} }}", directory.join("token").display()));
+            }
             "state" => lines.push(format!("state: {}", state.display())),
             "control" => lines.push(source.clone()),
             _ => lines.push(line.to_owned()),

@@ -7,8 +7,9 @@ use crate::files::{self, Document};
 use crate::flags::Apply;
 use crate::print;
 use crate::problem::Problem;
+use crate::reach::Reach;
 
-pub async fn run(control: &str, flags: Apply) -> Result<(), Problem> {
+pub async fn run(reach: &Reach, flags: Apply) -> Result<(), Problem> {
     let documents = files::read(&flags.files)?;
     let mut objects_json = Vec::with_capacity(documents.len());
     for document in &documents {
@@ -16,7 +17,7 @@ pub async fn run(control: &str, flags: Apply) -> Result<(), Problem> {
             .map_err(|error| Problem::Usage(format!("{}: {error}", document.source)))?;
         objects_json.push(json);
     }
-    let mut operator = xds::operator::connect(control).await?;
+    let mut operator = reach.operator().await?;
     let request = api::ApplyRequest { objects_json, dry_run: flags.dry_run };
     let answer = operator.apply(request).await.map_err(|status| refused(&status, &documents))?.into_inner();
     let lines = answer.outcomes.iter().map(|outcome| {

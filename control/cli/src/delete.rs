@@ -8,11 +8,12 @@ use crate::flags::Delete;
 use crate::objects;
 use crate::print;
 use crate::problem::Problem;
+use crate::reach::Reach;
 
 /// Goes on after an object that is not there, and says so at the end.
-pub async fn run(control: &str, flags: Delete) -> Result<(), Problem> {
+pub async fn run(reach: &Reach, flags: Delete) -> Result<(), Problem> {
     let keys = keys(&flags)?;
-    let mut operator = xds::operator::connect(control).await?;
+    let mut operator = reach.operator().await?;
     let mut failures = Vec::new();
     for key in keys {
         match operator.delete(api::DeleteRequest { key: Some(key.clone()) }).await {

@@ -9,10 +9,11 @@ use crate::flags::Describe;
 use crate::objects;
 use crate::print;
 use crate::problem::Problem;
+use crate::reach::Reach;
 
-pub async fn run(control: &str, flags: Describe) -> Result<(), Problem> {
+pub async fn run(reach: &Reach, flags: Describe) -> Result<(), Problem> {
     let kind = objects::kind(&flags.kind)?;
-    let mut operator = xds::operator::connect(control).await?;
+    let mut operator = reach.operator().await?;
     let object = objects::find(&mut operator, kind, &flags.namespace, &flags.name).await?;
     let mut out = String::new();
     write_head(&mut out, &object);

@@ -12,11 +12,28 @@ use model::metadata::DEFAULT_NAMESPACE;
 #[derive(Debug, Parser)]
 #[command(name = "ringway", version)]
 pub struct Flags {
+    #[command(flatten)]
+    pub reach: ReachFlags,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the control plane is reached, and as whom.
+#[derive(Debug, Args)]
+pub struct ReachFlags {
     /// The control plane: HOST:PORT or unix:/PATH.
     #[arg(long, global = true, env = "RINGWAY_CONTROL", default_value = xds::endpoint::DEFAULT_CONTROL)]
     pub control: String,
-    #[command(subcommand)]
-    pub command: Command,
+    /// By what the control plane is known: a PEM file of its roots, or sha256: and the SHA-256 of one. With it, TLS is
+    /// spoken.
+    #[arg(long, global = true, env = "RINGWAY_CA", value_name = "FILE|sha256:HEX")]
+    pub ca: Option<String>,
+    /// A file that has an operator's token.
+    #[arg(long, global = true, env = "RINGWAY_TOKEN_FILE", value_name = "FILE", requires = "ca")]
+    pub token_file: Option<PathBuf>,
+    /// An operator's certificate, with its private key in the same PEM file.
+    #[arg(long, global = true, env = "RINGWAY_CERTIFICATE", value_name = "FILE", requires = "ca")]
+    pub certificate: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -31,6 +48,21 @@ pub enum Command {
     Delete(Delete),
     /// Show the control plane and the nodes: tables, queues and their modes.
     Status(Status),
+    /// Admit nodes, show them, and take back what they were given.
+    #[command(subcommand)]
+    Node(Node),
+    /// Operators' tokens and certificates.
+    #[command(subcommand)]
+    Operator(Operator),
+    /// The certificate authority: its roots, and their replacement.
+    #[command(subcommand)]
+    Ca(Ca),
+    /// Show who did what, newest last, a JSON object a line.
+    Audit {
+        /// How many lines; the files in the control plane's directory have all of them.
+        #[arg(short = 'n', long, default_value_t = 100)]
+        lines: u32,
+    },
     /// Print the defaults with their reasons.
     Defaults,
     /// Capture packets that bypass the kernel, as pcapng.
@@ -38,6 +70,77 @@ pub enum Command {
     /// This machine: is it fit for a data plane, and interfaces for workloads.
     #[command(subcommand)]
     Host(Host),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Make a token by which one machine joins as this node: once, within ten minutes.
+    Token { node: String },
+    /// Show the nodes that joined, and their certificates.
+    List,
+    /// Take back a node's certificate and those of its workloads; a new token lets it join again.
+    Revoke { node: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Operator {
+    /// Make a token for an operator.
+    Token {
+        name: String,
+        #[arg(long, value_enum)]
+        role: Role,
+        /// How long it is good for, at most 30 days.
+        #[arg(long = "for", value_name = "TIME", default_value = "12h", value_parser = humantime::parse_duration)]
+        lifetime: std::time::Duration,
+    },
+    /// Make a key here and have a certificate signed for it.
+    Certificate {
+        name: String,
+        #[arg(long, value_enum)]
+        role: Role,
+        /// Where certificate and key go, readable by its owner alone.
+        #[arg(short, long, value_name = "FILE")]
+        write: PathBuf,
+    },
+    /// Show tokens and certificates that are out.
+    List,
+    /// Take back all tokens and certificates of an operator.
+    Revoke { name: String },
+}
+
+/// Each may do what those before it may.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Read resources and status.
+    Viewer,
+    /// Change resources.
+    Editor,
+    /// Admit and revoke, rotate the CA, read the audit log.
+    Admin,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Editor => "editor",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Show what signs, and the SHA-256 of each root.
+    Show,
+    /// Print the roots as PEM, for --ca.
+    Bundle,
+    /// Replace the root, step by step; broken off, it goes on where it ended.
+    Rotate {
+        /// How long to wait for nodes at each step.
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+        wait: std::time::Duration,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,16 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod authority;
 mod capture;
 mod columns;
 mod delete;
 mod describe;
 mod files;
 mod flags;
+mod identities;
 mod machine;
 mod objects;
 mod print;
 mod problem;
+mod reach;
 mod status;
 
 use std::process::ExitCode;
@@ -22,6 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use flags::{Command, Flags};
 use problem::Problem;
+use reach::Reach;
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
@@ -40,13 +44,17 @@ fn main() -> ExitCode {
 }
 
 async fn run(flags: Flags) -> Result<(), Problem> {
-    let control = flags.control.as_str();
+    let reach = &Reach::new(flags.reach);
     match flags.command {
-        Command::Apply(apply) => apply::run(control, apply).await,
-        Command::Get(get) => objects::run(control, get).await,
-        Command::Describe(describe) => describe::run(control, describe).await,
-        Command::Delete(delete) => delete::run(control, delete).await,
-        Command::Status(status) => status::run(control, status).await,
+        Command::Apply(apply) => apply::run(reach, apply).await,
+        Command::Get(get) => objects::run(reach, get).await,
+        Command::Describe(describe) => describe::run(reach, describe).await,
+        Command::Delete(delete) => delete::run(reach, delete).await,
+        Command::Status(status) => status::run(reach, status).await,
+        Command::Node(node) => identities::node(reach, node).await,
+        Command::Operator(operator) => identities::operator(reach, operator).await,
+        Command::Ca(ca) => authority::run(reach, ca).await,
+        Command::Audit { lines } => authority::audit(reach, lines).await,
         Command::Defaults => print::out(&print::defaults()),
         Command::Capture(capture) => capture::run(capture).await,
         Command::Host(host) => machine::run(host).await,

@@ -2,21 +2,21 @@
 
 use model::Kind;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
+use xds::operator::Client;
 use xds::proto::control as api;
-use xds::proto::control::control_client::ControlClient;
 
 use crate::columns;
 use crate::flags::{Get, Output};
 use crate::print;
 use crate::problem::Problem;
+use crate::reach::Reach;
 
-pub async fn run(control: &str, flags: Get) -> Result<(), Problem> {
+pub async fn run(reach: &Reach, flags: Get) -> Result<(), Problem> {
     let kind = if flags.kind == "all" { None } else { Some(kind(&flags.kind)?) };
     if kind.is_none() && flags.name.is_some() {
         return Err(Problem::Usage("a name needs a kind other than all".to_owned()));
     }
-    let mut operator = xds::operator::connect(control).await?;
+    let mut operator = reach.operator().await?;
     let objects = match (kind, &flags.name) {
         (Some(kind), Some(name)) => vec![find(&mut operator, kind, &flags.place.namespace, name).await?],
         (kind, _) => {
@@ -51,21 +51,12 @@ pub fn key(kind: Kind, namespace: &str, name: &str) -> api::ObjectKey {
     api::ObjectKey { kind: kind.name().to_owned(), namespace: key.namespace, name: key.name }
 }
 
-pub async fn find(
-    operator: &mut ControlClient<Channel>,
-    kind: Kind,
-    namespace: &str,
-    name: &str,
-) -> Result<Value, Problem> {
+pub async fn find(operator: &mut Client, kind: Kind, namespace: &str, name: &str) -> Result<Value, Problem> {
     let request = api::GetRequest { key: Some(key(kind, namespace, name)) };
     parse(&operator.get(request).await?.into_inner().object_json)
 }
 
-async fn list(
-    operator: &mut ControlClient<Channel>,
-    kind: String,
-    namespace: String,
-) -> Result<Vec<Value>, Problem> {
+async fn list(operator: &mut Client, kind: String, namespace: String) -> Result<Vec<Value>, Problem> {
     let answer = operator.list(api::ListRequest { kind, namespace }).await?.into_inner();
     answer.objects_json.iter().map(|object| parse(object)).collect()
 }

@@ -30,7 +30,10 @@ impl fmt::Display for Problem {
         match self {
             Problem::Refused(what) | Problem::Usage(what) => f.write_str(what),
             Problem::Unreachable(what) => {
-                write!(f, "{what}; is it running, and is --control (or RINGWAY_CONTROL) right?")
+                write!(
+                    f,
+                    "{what}; is it running, is --control (or RINGWAY_CONTROL) right, and does it speak TLS (--ca)?"
+                )
             }
         }
     }

@@ -1,5 +1,7 @@
 //! `ringway status`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use xds::proto::control::{NodeStatus, StatusRequest, StatusResponse};
 
@@ -8,9 +10,10 @@ use crate::flags::{Output, Status};
 use crate::objects::pretty_json;
 use crate::print;
 use crate::problem::Problem;
+use crate::reach::Reach;
 
-pub async fn run(control: &str, flags: Status) -> Result<(), Problem> {
-    let mut operator = xds::operator::connect(control).await?;
+pub async fn run(reach: &Reach, flags: Status) -> Result<(), Problem> {
+    let mut operator = reach.operator().await?;
     let status = operator.status(StatusRequest {}).await?.into_inner();
     print::out(&match flags.output {
         Output::Table => for_people(&status),
@@ -30,6 +33,11 @@ fn for_people(status: &StatusResponse) -> String {
     if status.insecure {
         parts
             .push("INSECURE: listens beyond loopback, and whoever reaches it may change the mesh".to_owned());
+    }
+    if !status.refusals.is_empty() {
+        let refusals: BTreeMap<_, _> = status.refusals.iter().collect();
+        let named = refusals.iter().map(|(reason, count)| format!("{reason} {count}"));
+        parts.push(format!("refused: {}", named.collect::<Vec<_>>().join(", ")));
     }
     if !status.publish_error.is_empty() {
         parts.push(format!("NOT PUBLISHED: {}", status.publish_error));
@@ -144,6 +152,7 @@ fn for_programs(status: &StatusResponse) -> Value {
         "insecure": status.insecure,
         "listening": status.listening,
         "publishError": status.publish_error,
+        "refusals": status.refusals,
         "nodes": nodes.collect::<Vec<_>>(),
     })
 }

@@ -28,8 +28,14 @@ fn control() -> SocketAddr {
     let (told, address) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let prefixes = model::ServicePrefixes { v4: Some("10.96.0.0/16".parse().unwrap()), v6: None };
-        let options =
-            server::Options { listen: "127.0.0.1:0".parse().unwrap(), unix: None, insecure: false, prefixes };
+        let options = server::Options {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            unix: None,
+            insecure: false,
+            prefixes,
+            security: server::Security::Plain,
+            audit: None,
+        };
         let listening =
             move |listening: &server::serve::Listening| told.send(listening.address().unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

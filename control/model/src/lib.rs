@@ -35,6 +35,7 @@ pub mod resource;
 pub mod resources;
 pub mod route;
 pub mod service;
+pub mod spiffe;
 pub mod status;
 pub mod table;
 pub mod tcp;

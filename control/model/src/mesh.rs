@@ -19,6 +19,9 @@ pub struct WorkloadSpec {
     /// The host's end of the veth that leads to it; traffic that arrives there is this workload's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Whose identity it has: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
+    #[serde(default = "default_account", skip_serializing_if = "is_default_account")]
+    pub service_account: String,
     /// What it listens on: names for `targetPort`, and health checks. A `targetPort` number needs no entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<WorkloadPort>,
@@ -29,6 +32,15 @@ pub struct WorkloadSpec {
 
 fn one() -> u32 {
     1
+}
+
+/// As Kubernetes has it: a namespace's account for whatever names none.
+fn default_account() -> String {
+    "default".to_owned()
+}
+
+fn is_default_account(account: &str) -> bool {
+    account == "default"
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

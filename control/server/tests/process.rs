@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use common::PATIENCE;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use xds::proto::control as api;
-use xds::proto::control::control_client::ControlClient;
 
 /// Kills and restarts; each comes after at least one acknowledged change.
 const ROUNDS: u64 = 12;
@@ -26,7 +24,7 @@ struct Process {
 impl Process {
     fn start(data: &Path, more: &[&str]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ringway-control"))
-            .args(["--listen", "127.0.0.1:0", "--data"])
+            .args(["--plain", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(more)
             .env("NO_COLOR", "1")
@@ -43,7 +41,7 @@ impl Process {
         Process { child, address }
     }
 
-    async fn operator(&self) -> ControlClient<Channel> {
+    async fn operator(&self) -> xds::operator::Client {
         xds::operator::connect(&self.address).await.unwrap()
     }
 
@@ -67,7 +65,7 @@ fn namespace(number: u64) -> api::ApplyRequest {
     api::ApplyRequest { objects_json: vec![object], dry_run: false }
 }
 
-async fn count(operator: &mut ControlClient<Channel>) -> (u64, u64) {
+async fn count(operator: &mut xds::operator::Client) -> (u64, u64) {
     let request = api::ListRequest { kind: "Namespace".into(), namespace: String::new() };
     let answer = operator.list(request).await.unwrap().into_inner();
     (answer.objects_json.len() as u64, answer.revision)
@@ -132,6 +130,27 @@ async fn the_unix_socket_serves_its_owner_and_survives_a_kill() {
 }
 
 #[test]
+fn without_the_key_of_its_certificate_authority_it_does_not_start_and_says_how() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_ringway-control"))
+            .args(["--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()])
+            .args(arguments)
+            .env_remove("RINGWAY_CA_KEY")
+            .output()
+            .unwrap();
+        (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    let (status, told) = run(&[]);
+    assert_eq!(status, Some(1));
+    assert!(told.contains("--ca-key-file") && told.contains("/dev/urandom"), "{told}");
+    let (status, told) = run(&["--ca-key-file", "/nowhere/key"]);
+    assert_eq!(status, Some(1));
+    assert!(told.contains("/nowhere/key"), "{told}");
+    assert_eq!(run(&["--insecure"]).0, Some(2), "--insecure goes with --plain");
+}
+
+#[test]
 fn wrong_flags_and_a_store_in_use_are_told() {
     let data = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
@@ -142,7 +161,7 @@ fn wrong_flags_and_a_store_in_use_are_told() {
             .unwrap();
         (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
     };
-    let (status, told) = run(&["--listen", "0.0.0.0:0"]);
+    let (status, told) = run(&["--plain", "--listen", "0.0.0.0:0"]);
     assert_eq!(status, Some(1));
     assert!(told.contains("add --insecure"), "{told}");
     let (status, told) = run(&["--service-prefix", "10.0.0.0/8,10.96.0.0/16"]);
@@ -150,7 +169,7 @@ fn wrong_flags_and_a_store_in_use_are_told() {
     assert!(told.contains("one of each"), "{told}");
     assert_eq!(run(&["--service-prefix", "10.0.0.1/8"]).0, Some(2));
     let _first = Process::start(data.path(), &[]);
-    let (status, told) = run(&["--listen", "127.0.0.1:0"]);
+    let (status, told) = run(&["--plain", "--listen", "127.0.0.1:0"]);
     assert_eq!(status, Some(1));
     assert!(told.contains("another ringway-control"), "{told}");
 }

@@ -195,6 +195,8 @@ async fn an_address_beyond_loopback_needs_to_be_meant() {
         unix: None,
         insecure: false,
         prefixes: model::ServicePrefixes::default(),
+        security: server::Security::Plain,
+        audit: None,
     };
     let store = std::sync::Arc::new(server::store::MemoryStore::default());
     let refused = server::run(options, store, |_| (), std::future::pending()).await.unwrap_err();

@@ -12,6 +12,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where `ringway-control` listens unless told otherwise.
 pub const DEFAULT_CONTROL: &str = "127.0.0.1:15010";
+pub const DEFAULT_PORT: u16 = 15_010;
 
 /// A text that is no address of a control plane.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,11 @@ pub fn parse(address: &str) -> Result<Endpoint, AddressError> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
+}
+
+/// Whether this is the address of a Unix socket.
+pub fn is_unix(address: &str) -> bool {
+    address.starts_with("unix:") || address.starts_with('/')
 }
 
 /// The last cause of an error says most ("Connection refused"), the first least ("transport error").

@@ -9,17 +9,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tracing::{Level, debug, enabled, info, warn};
 
 use crate::ads::AdsClient;
 use crate::convert::USER_AGENT;
-use crate::endpoint::{self, AddressError};
 use crate::envoy::core;
 use crate::envoy::discovery::DeltaDiscoveryRequest;
 use crate::envoy::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use crate::proto::node::NodeReport;
 use crate::proto::node::node_client::NodeClient;
+use crate::target::Target;
 
 /// A node's whole table may come in a few large messages.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -35,25 +35,24 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// Changes within this time go out as one report.
 const REPORT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Keeps the node's table up to date and its reports flowing; ends only if `control` is no address.
+/// Keeps the node's table up to date and its reports flowing, for ever.
 ///
 /// `on_table` gets every complete table, and answers once the workers serve by it; its error goes to the control plane,
 /// which shows it in the status of the resources. It is called on the caller's task and may take its time.
 /// `reports` holds the node's last state; the sender changes it whenever something is worth telling.
 /// While the control plane is away nothing is called: the node goes on with the last table.
 pub async fn run(
-    control: &str,
+    control: &Target,
     node: &str,
     mut on_table: impl AsyncFnMut(Table) -> Result<(), String>,
     reports: watch::Receiver<NodeReport>,
-) -> Result<Infallible, AddressError> {
-    let endpoint = endpoint::parse(control)?;
+) -> Infallible {
     let mut client = AdsClient::new(identity(node));
     let tables = async {
         let mut backoff = Backoff::new();
         loop {
             let opened = Instant::now();
-            let Err(status) = follow_tables(&endpoint, &mut client, &mut on_table).await;
+            let Err(status) = follow_tables(control, &mut client, &mut on_table).await;
             backoff.wait(opened, control, "tables", &status).await;
         }
     };
@@ -61,7 +60,7 @@ pub async fn run(
         let mut backoff = Backoff::new();
         loop {
             let opened = Instant::now();
-            let Err(status) = send_reports(&endpoint, node, reports.clone()).await;
+            let Err(status) = send_reports(control, node, reports.clone()).await;
             backoff.wait(opened, control, "reports", &status).await;
         }
     };
@@ -85,11 +84,11 @@ pub fn identity(node: &str) -> core::Node {
 
 /// One ADS stream, until it ends.
 async fn follow_tables(
-    endpoint: &Endpoint,
+    control: &Target,
     client: &mut AdsClient,
     on_table: &mut impl AsyncFnMut(Table) -> Result<(), String>,
 ) -> Result<Infallible, Status> {
-    let channel = connect(endpoint).await?;
+    let channel = connect(control).await?;
     let mut service =
         AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let (sender, receiver) = mpsc::channel(REQUEST_QUEUE);
@@ -129,11 +128,11 @@ async fn send_requests(
 
 /// One stream of reports, until it ends.
 async fn send_reports(
-    endpoint: &Endpoint,
+    control: &Target,
     node: &str,
     mut reports: watch::Receiver<NodeReport>,
 ) -> Result<Infallible, Status> {
-    let mut service = NodeClient::new(connect(endpoint).await?);
+    let mut service = NodeClient::new(connect(control).await?);
     let (sender, receiver) = mpsc::channel(1);
     let mut sequence = 1;
     // The service answers once it has read a first report.
@@ -161,8 +160,8 @@ async fn send_report(
     sender.send(report).await.map_err(|_| closed())
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Channel, Status> {
-    endpoint.connect().await.map_err(|error| Status::unavailable(endpoint::innermost(&error)))
+async fn connect(control: &Target) -> Result<Channel, Status> {
+    control.connect().await.map_err(Status::unavailable)
 }
 
 fn closed() -> Status {
@@ -180,13 +179,19 @@ impl Backoff {
         Backoff { next: SHORTEST_BACKOFF }
     }
 
-    async fn wait(&mut self, opened: Instant, control: &str, what: &str, status: &Status) {
+    async fn wait(&mut self, opened: Instant, control: &Target, what: &str, status: &Status) {
         if opened.elapsed() >= STABLE_AFTER {
             self.next = SHORTEST_BACKOFF;
         }
         let pause = self.next.mul_f64(0.5 + 0.5 * random_fraction());
         self.next = (self.next * 2).min(LONGEST_BACKOFF);
-        warn!(control, what, error = status.message(), ?pause, "xds: stream ended, trying again");
+        warn!(
+            control = control.address(),
+            what,
+            error = status.message(),
+            ?pause,
+            "xds: stream ended, trying again"
+        );
         sleep(pause).await;
     }
 }

@@ -3,13 +3,18 @@
 use std::fmt;
 
 use prost::{Message, Name};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
-use crate::endpoint::{self, AddressError};
+use crate::endpoint::AddressError;
 use crate::envoy::{protobuf, rpc};
 use crate::proto::control::control_client::ControlClient;
 use crate::proto::control::{FieldError, ObjectKey, Refusal};
+use crate::proto::identity::administration_client::AdministrationClient;
+use crate::target::Target;
 
 /// Answers may be large: all resources of a mesh in one.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -26,16 +31,58 @@ pub enum ConnectError {
 }
 
 /// Speaks to a control plane as its operators do.
-pub type Client = ControlClient<Channel>;
+pub type Client = ControlClient<InterceptedService<Channel, Bearer>>;
+/// Looks after identities.
+pub type Administration = AdministrationClient<InterceptedService<Channel, Bearer>>;
 
-/// Connects to the control plane at `address`.
+/// An operator's token, sent with each request; or none.
+#[derive(Clone, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Bearer" } else { "no Bearer" })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("an operator's token is one word of plain letters")]
+pub struct TokenError;
+
+impl Bearer {
+    pub fn new(token: &str) -> Result<Bearer, TokenError> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| TokenError)?;
+        value.set_sensitive(true);
+        Ok(Bearer(Some(value)))
+    }
+}
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Connects, plain and without a credential, to the control plane at `address`.
 pub async fn connect(address: &str) -> Result<Client, ConnectError> {
-    let endpoint = endpoint::parse(address)?;
-    let channel = endpoint.connect().await.map_err(|error| ConnectError::Unreachable {
-        address: address.to_owned(),
-        cause: endpoint::innermost(&error),
-    })?;
-    Ok(ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    connect_to(&Target::plain(address)?, Bearer::default()).await
+}
+
+pub async fn connect_to(target: &Target, bearer: Bearer) -> Result<Client, ConnectError> {
+    let channel = open(target).await?;
+    Ok(ControlClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+pub async fn administer(target: &Target, bearer: Bearer) -> Result<Administration, ConnectError> {
+    Ok(AdministrationClient::with_interceptor(open(target).await?, bearer))
+}
+
+async fn open(target: &Target) -> Result<Channel, ConnectError> {
+    let unreachable = |cause| ConnectError::Unreachable { address: target.address().to_owned(), cause };
+    target.connect().await.map_err(unreachable)
 }
 
 /// The refusal of a request, with each field that is wrong, in `grpc-status-details-bin`.

@@ -27,3 +27,11 @@ generated!(
     /// The node's service.
     node, "ringway.node.v1"
 );
+generated!(
+    /// Identities: joining, certificates, trust, and their administration.
+    identity, "ringway.identity.v1"
+);
+generated!(
+    /// A certificate authority that stands behind the control plane.
+    ca, "ringway.ca.v1"
+);

@@ -138,7 +138,7 @@ mod tests {
             .map(|_| worker_with_two_queues())
             .map(|(worker, far, handle)| ((worker, far), handle))
             .unzip();
-        let node = Node::new(config, handles, Vec::new(), Vec::new());
+        let node = Node::new(config, None, handles, Vec::new(), Vec::new());
         let reader = node.start_captures(CaptureFilter::default(), CaptureLimits::default(), 64);
         for (number, (worker, far)) in workers.iter_mut().enumerate() {
             worker.turn(Instant::from_nanos(2), &mut || false);

@@ -34,6 +34,11 @@ pub struct NodeConfig {
     pub state: PathBuf,
     /// Where tables come from: a control plane ...
     pub control: Option<String>,
+    /// The control plane runs with --plain: no TLS, and it asks nobody who he is.
+    #[serde(default)]
+    pub plain: bool,
+    /// How this machine becomes a node; needed until the state directory has its certificate.
+    pub join: Option<Join>,
     /// ... or a directory of resources.
     pub resources: Option<PathBuf>,
     #[serde(default)]
@@ -112,6 +117,41 @@ impl Default for NodeLimits {
             connections_per_listener: proxy::Limits::default().connections_per_listener,
             datagram_sessions: worker::StackConfig::default().max_sessions,
         }
+    }
+}
+
+/// Exactly one of `token`, `token_file` and `certificate`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// What `ringway node token NODE` prints.
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
+    /// A machine's certificate and its key, PEM, from an authority of --join-roots ...
+    pub certificate: Option<PathBuf>,
+    /// ... and the SHA-256 of the control plane's root, which a token would bring.
+    pub control_ca: Option<String>,
+}
+
+/// A token is a secret.
+impl fmt::Debug for Join {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Join").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl Join {
+    fn check(&self) -> Result<(), &'static str> {
+        let ways = [self.token.is_some(), self.token_file.is_some(), self.certificate.is_some()];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            return Err("wants exactly one of token, token_file and certificate");
+        }
+        if self.certificate.is_some() != self.control_ca.is_some() {
+            return Err(
+                "certificate and control_ca (sha256:...) go together; a token brings the SHA-256 itself",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -219,6 +259,15 @@ impl NodeConfig {
             }
             _ => {}
         }
+        if self.control.is_none() && (self.plain || self.join.is_some()) {
+            return wrong("control", "is missing: `plain` and `join` say how it is reached");
+        }
+        if self.plain && self.join.is_some() {
+            return wrong("join", "cannot stand beside `plain`: a plain control plane certifies nobody");
+        }
+        if let Some(Err(problem)) = self.join.as_ref().map(Join::check) {
+            return wrong("join", problem);
+        }
         for (name, limit) in [
             ("limits.connections_per_listener", self.limits.connections_per_listener),
             ("limits.datagram_sessions", self.limits.datagram_sessions),
@@ -309,6 +358,10 @@ interfaces:
             ("name: wl0", "name: up0", "interfaces[1].name"),
             ("node: node-1", "node: n\nlimits: { datagram_sessions: 0 }", "limits.datagram_sessions"),
             ("node: node-1", "node: n\nlimits: { sessions: 5 }", "sessions"),
+            ("node: node-1", "node: n\nplain: true\njoin: { token: x }", "join"),
+            ("node: node-1", "node: n\njoin: { token: x, token_file: y }", "join"),
+            ("node: node-1", "node: n\njoin: { certificate: x }", "join"),
+            ("control: 127.0.0.1:15010", "resources: x\nplain: true", "control"),
             ("spin_us", "spin", "spin"),
         ] {
             let message = if from == "spin_us" {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    #[error("identity: {0}")]
+    Identity(#[from] crate::identity::IdentityError),
     #[error(transparent)]
     Host(#[from] host::Error),
     #[error(

@@ -6,6 +6,7 @@
 //!  interfaces ─ attach ── sockets ───────────────────────▶ Worker::turn, looped by pinned::run
 //!  mirror (netlink) ── routes, neighbours ── mailbox ────▶   stack
 //!  tables (directory or xDS) ── Snapshot ─── mailbox ────▶   proxy
+//!  identity ── join, renew, trust
 //!  shares ── parts of the node's limits ──── mailbox ────▶   stack, proxy
 //!  admin (HTTP) ◀── reports ──────────────── oneshot ◀────
 //! ```
@@ -19,6 +20,7 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 mod housekeeping;
+mod identity;
 mod interfaces;
 mod metrics;
 mod mirror;

@@ -16,6 +16,7 @@ use worker::{Command, Sender, Worker};
 
 use crate::attach::{Attachment, QueueStatus};
 use crate::config::NodeConfig;
+use crate::identity::NodeIdentity;
 use crate::report::{self, WorkerReport};
 use crate::saved::Saver;
 use crate::sessions::{self, SessionStatus, Totals};
@@ -41,6 +42,8 @@ pub struct Node {
     attachments: RefCell<Vec<Attachment>>,
     snapshot: RefCell<Option<Arc<Snapshot>>>,
     pub saver: Saver,
+    /// None without a control plane, or with a plain one.
+    pub identity: Option<NodeIdentity>,
     /// By listener and cluster: what datagram sessions carried that have ended.
     ended_sessions: RefCell<BTreeMap<(String, String), Totals>>,
     health: RefCell<Health>,
@@ -54,6 +57,7 @@ pub struct Node {
 impl Node {
     pub fn new(
         config: NodeConfig,
+        identity: Option<NodeIdentity>,
         workers: Vec<Handle>,
         queues: Vec<QueueStatus>,
         attachments: Vec<Attachment>,
@@ -61,6 +65,7 @@ impl Node {
         Self {
             saver: Saver::new(config.state.clone()),
             config,
+            identity,
             workers,
             queues,
             attachments: RefCell::new(attachments),
@@ -159,7 +164,12 @@ impl Node {
     pub async fn metrics(&self) -> String {
         let reports = self.reports().await;
         let ended = self.ended_sessions.borrow();
-        report::exposition(&reports, &ended, &self.attachments.borrow(), self.table_version()).render()
+        let mut exposition =
+            report::exposition(&reports, &ended, &self.attachments.borrow(), self.table_version());
+        if let Some(identity) = &self.identity {
+            identity.expose(&mut exposition);
+        }
+        exposition.render()
     }
 
     /// Every reason by name, those that never happened too.

@@ -16,6 +16,7 @@ use worker::{
 use crate::attach::{self, OpenQueue, Seed};
 use crate::config::{NodeConfig, NodeLimits, Poll};
 use crate::error::StartError;
+use crate::identity::NodeIdentity;
 use crate::interfaces::{self, Plan};
 use crate::node::{Handle, Node};
 use crate::pinned::{self, Clock};
@@ -37,6 +38,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     let state = |source| StartError::State { path: config.state.clone(), source };
     std::fs::create_dir_all(&config.state).map_err(state)?;
     let secret = secrets::load(&config.state).map_err(state)?;
+    let identity = NodeIdentity::open(&config)?;
     let listener = tokio::net::TcpListener::bind(config.admin)
         .await
         .map_err(|source| StartError::Admin { address: config.admin, source })?;
@@ -58,7 +60,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), StartError> {
     for attachment in &mut attached.attachments {
         attachment.open()?;
     }
-    let node = Rc::new(Node::new(config, crew.handles, attached.queues, attached.attachments));
+    let node = Rc::new(Node::new(config, identity, crew.handles, attached.queues, attached.attachments));
 
     let routes: Arc<[_]> = plan.workload_routes().into();
     node.tell_all(move |worker, _now| worker.set_routes(&routes));
@@ -108,6 +110,12 @@ async fn start_tables(node: &Rc<Node>) -> Result<(), StartError> {
         Ok(None) => {}
         Err(error) => tracing::error!(%error, "no saved table: waiting for the control plane"),
     }
+    let identified = Rc::clone(node);
+    tokio::task::spawn_local(async move {
+        if let Some(identity) = &identified.identity {
+            identity.run().await;
+        }
+    });
     tokio::task::spawn_local(tables::follow(Rc::clone(node)));
     Ok(())
 }

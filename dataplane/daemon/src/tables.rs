@@ -8,6 +8,7 @@ use model::{HealthView, Resources, ServicePrefixes, compile};
 use proxy::HealthReport;
 use tokio::sync::watch;
 use xds::proto::node::{Build, HealthResult, Interface, NodeReport, Queue};
+use xds::target::Target;
 
 use crate::attach::QueueStatus;
 use crate::config::{self, InterfaceRole, NodeConfig};
@@ -66,7 +67,18 @@ fn service_prefixes(config: &NodeConfig) -> Result<ServicePrefixes, StartError> 
 
 /// Takes tables from the control plane for ever, and tells it how the node is.
 pub async fn follow(node: Rc<Node>) {
-    let Some(control) = node.config.control.clone() else { return };
+    let target = match (&node.identity, &node.config.control) {
+        (Some(identity), _) => identity.target().await,
+        (None, Some(control)) => Target::plain(control),
+        (None, None) => return,
+    };
+    let control = match target {
+        Ok(control) => control,
+        Err(error) => {
+            tracing::error!(%error, "control: tables are not followed");
+            return;
+        }
+    };
     let (sender, reports) = watch::channel(report(&node));
     let teller = Rc::clone(&node);
     tokio::task::spawn_local(async move {
@@ -79,8 +91,8 @@ pub async fn follow(node: Rc<Node>) {
     });
     let publisher = Rc::clone(&node);
     let on_table = async move |table: Table| publisher.publish(table).await;
-    let Err(error) = xds::node::run(&control, &node.config.node, on_table, reports).await;
-    tracing::error!(%error, "control: tables are not followed");
+    let never = xds::node::run(&control, &node.config.node, on_table, reports).await;
+    match never {}
 }
 
 fn report(node: &Node) -> NodeReport {

@@ -3,7 +3,7 @@
 use super::source::{Dependency, Member};
 use super::violation::Violation;
 
-/// What a crate may depend on among ours: the design's list, and docs/decisions/004.
+/// What a crate may depend on among ours: the design's list, and docs/decisions/004 and 016.
 enum May {
     Name(&'static [&'static str]),
     NameAll,
@@ -17,11 +17,12 @@ fn arrows(name: &str) -> Option<May> {
         "sim" => &["stack", "socket", "nic"],
         "nic" => &["bpf", "xsk", "dpdk", "memif"],
         "worker" => &["nic", "stack", "socket"],
-        "proxy" => &["socket", "model"],
-        "host" | "xds" => &["model"],
-        "daemon" => &["heap", "nic", "worker", "proxy", "host", "socket", "xds", "model"],
-        "server" => &["model", "xds"],
-        "cli" => &["model", "xds", "host"],
+        "proxy" => &["socket", "model", "identity"],
+        "host" | "identity" => &["model"],
+        "xds" => &["model", "identity"],
+        "daemon" => &["heap", "nic", "worker", "proxy", "host", "socket", "xds", "model", "identity"],
+        "server" => &["model", "xds", "identity"],
+        "cli" => &["model", "xds", "host", "identity"],
         "tests" | "benches" => return Some(May::NameAll),
         _ => return None,
     }))
@@ -32,6 +33,7 @@ fn refused(name: &str) -> &'static [&'static str] {
     match name {
         // No future, clock, thread or logger.
         "stack" => &["tokio", "futures", "futures-util", "tracing", "log", "socket2", "crossbeam"],
+        "identity" => &["tonic", "tokio", "hyper", "futures", "futures-util"],
         "model" => &["tonic", "tokio", "hyper", "futures", "futures-util"],
         "proxy" => &["smoltcp", "xsk-rs", "aya"],
         _ => &[],

@@ -38,6 +38,7 @@ pub(super) fn workload(report: &mut Report, spec: &WorkloadSpec) {
             "is missing; spec.interface is an interface of a node",
         );
     }
+    report.check("spec.serviceAccount", names::subdomain(&spec.service_account));
     let weight = (1..=MOST_WEIGHT).contains(&spec.weight);
     report.check_when(weight, "spec.weight", format!("expected 1 to {MOST_WEIGHT}"));
     report.at_most(MOST_PORTS, spec.ports.len(), "spec.ports");

@@ -17,12 +17,16 @@ use xds::envoy::discovery::{
 use xds::envoy::{core, protobuf};
 
 use super::Shared;
+use crate::access::Caller;
 use crate::publish::{View, ViewKey};
 
 /// Responses that wait for the transport; the machines keep one of each type in flight.
 const RESPONSE_QUEUE: usize = 8;
 /// A client that takes nothing for so long is gone.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a stream is answered.
+type Answers<S> = ReceiverStream<Result<<S as ServerStream>::Response, Status>>;
 
 #[derive(Clone, Debug)]
 pub struct Ads(pub Shared);
@@ -36,44 +40,47 @@ impl AggregatedDiscoveryService for Ads {
         &self,
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(Response::new(start::<StateOfTheWorldStream>(self.0.clone(), request.into_inner())))
+        start::<StateOfTheWorldStream>(self.0.clone(), request)
     }
 
     async fn delta_aggregated_resources(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(Response::new(start::<DeltaStream>(self.0.clone(), request.into_inner())))
+        start::<DeltaStream>(self.0.clone(), request)
     }
 }
 
 fn start<S: ServerStream<Request: Send, Response: Send> + Send + 'static>(
     shared: Shared,
-    requests: Streaming<S::Request>,
-) -> ReceiverStream<Result<S::Response, Status>> {
+    request: Request<Streaming<S::Request>>,
+) -> Result<Response<Answers<S>>, Status> {
+    let caller = shared.access.caller(&request)?;
+    let requests = request.into_inner();
     let (sender, receiver) = mpsc::channel(RESPONSE_QUEUE);
     tokio::spawn(async move {
         let served = tokio::select! {
-            served = serve::<S>(&shared, requests, &sender) => served,
-            () = shared.ended() => Err(Status::unavailable("the control plane is shutting down")),
+            served = serve::<S>(&shared, &caller, requests, &sender) => served,
+            status = shared.until_end(&caller) => Err(status),
         };
         if let Err(status) = served {
             // The client may be gone already.
             drop(timeout(SEND_TIMEOUT, sender.send(Err(status))).await);
         }
     });
-    ReceiverStream::new(receiver)
+    Ok(Response::new(ReceiverStream::new(receiver)))
 }
 
 /// One stream: its first request says who it is.
 async fn serve<S: ServerStream>(
     shared: &Shared,
+    caller: &Caller,
     mut requests: Streaming<S::Request>,
     sender: &mpsc::Sender<Result<S::Response, Status>>,
 ) -> Result<(), Status> {
     let Some(first) = requests.message().await? else { return Ok(()) };
     let node = S::node(&first).ok_or_else(|| Status::invalid_argument("the first request names no node"))?;
-    let client = Client::new(shared, node)?;
+    let client = Client::new(shared, caller, node)?;
     let view = shared
         .publisher
         .view(client.view_key())
@@ -92,11 +99,12 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(shared: &'a Shared, node: &core::Node) -> Result<Client<'a>, Status> {
+    fn new(shared: &'a Shared, caller: &Caller, node: &core::Node) -> Result<Client<'a>, Status> {
         let audience = Audience::of(&node.user_agent_name);
         if node.id.is_empty() {
             return Err(Status::invalid_argument("the node has no id"));
         }
+        shared.access.tables(caller, audience, &node.id, &namespace_of(node))?;
         if audience != Audience::Grpc {
             shared
                 .fleet

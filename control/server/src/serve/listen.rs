@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use xds::envoy::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use xds::proto::control::control_server::ControlServer;
+use xds::proto::identity::administration_server::AdministrationServer;
+use xds::proto::identity::identity_server::IdentityServer;
 use xds::proto::node::node_server::NodeServer;
 
 use super::Shared;
+use super::accept::{self, Tls};
+use super::administration::Administration;
 use super::ads::Ads;
+use super::identity::Identity;
 use super::node::Node;
 use super::operator::Operator;
 
@@ -24,6 +29,8 @@ const MAX_REQUEST_BYTES: usize = 64 << 20;
 /// An ADS request with as many names as a stream may have.
 const MAX_DISCOVERY_BYTES: usize = 4 << 20;
 const MAX_REPORT_BYTES: usize = 1 << 20;
+/// Names, a token, and a signing request.
+const MAX_IDENTITY_BYTES: usize = 64 << 10;
 /// Streams of one connection: an operator's tool and a node need a few.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// A peer that vanished without a word is noticed within half a minute.
@@ -87,23 +94,24 @@ async fn open_unix(path: &Path) -> Result<UnixListener, ServeError> {
     Ok(listener)
 }
 
-/// Serves until `shared.ending`, then lets unary calls finish.
-pub async fn serve(listening: Listening, shared: Shared) -> Result<(), ServeError> {
-    let tcp = router(&shared).serve_with_incoming_shutdown(incoming(listening.tcp), ended(shared.clone()));
-    let Some((path, listener)) = listening.unix else { return Ok(tcp.await?) };
-    let unix = router(&shared)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), ended(shared.clone()));
-    let (tcp, unix) = tokio::join!(tcp, unix);
-    // It may be gone already; nobody will miss it.
-    drop(std::fs::remove_file(path));
-    tcp?;
-    Ok(unix?)
-}
-
-/// Answers are small and somebody waits for each: Nagle's algorithm would hold the end of one back until the peer
-/// acknowledges its beginning, which Linux puts off by 40 ms. The server's own setting is only for sockets that it opens.
-fn incoming(tcp: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(tcp).with_nodelay(Some(true))
+/// Serves until `shared.ending`, then lets unary calls finish. Without `tls`, TCP is plain.
+pub async fn serve(listening: Listening, shared: Shared, tls: Option<Tls>) -> Result<(), ServeError> {
+    let (connections, accepted) = accept::queue();
+    let plain = tls.is_none();
+    let tcp = tokio::spawn(accept::tcp(listening.tcp, tls, connections.clone()));
+    let unix = listening
+        .unix
+        .map(|(path, listener)| (path, tokio::spawn(accept::unix(listener, plain, connections))));
+    let served = router(&shared)
+        .serve_with_incoming_shutdown(ReceiverStream::new(accepted), ended(shared.clone()))
+        .await;
+    tcp.abort();
+    if let Some((path, accepting)) = unix {
+        accepting.abort();
+        // It may be gone already; nobody will miss it.
+        drop(std::fs::remove_file(path));
+    }
+    Ok(served?)
 }
 
 async fn ended(shared: Shared) {
@@ -125,20 +133,11 @@ fn router(shared: &Shared) -> Router {
                 .max_decoding_message_size(MAX_DISCOVERY_BYTES),
         )
         .add_service(NodeServer::new(Node(shared.clone())).max_decoding_message_size(MAX_REPORT_BYTES))
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpStream;
-    use tokio_stream::StreamExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn accepted_connections_send_what_is_small_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let accepted = incoming(listener).next().await.unwrap().unwrap();
-        assert!(accepted.nodelay().unwrap());
-    }
+        .add_service(
+            IdentityServer::new(Identity(shared.clone())).max_decoding_message_size(MAX_IDENTITY_BYTES),
+        )
+        .add_service(
+            AdministrationServer::new(Administration(shared.clone()))
+                .max_decoding_message_size(MAX_IDENTITY_BYTES),
+        )
 }

@@ -1,6 +1,9 @@
-//! The gRPC face: operators' API, ADS, nodes' reports; on TCP and a Unix socket.
+//! The gRPC face: operators' API, ADS, nodes' reports, identities; over TLS, and on a Unix socket for the host's own root.
 
+mod accept;
+mod administration;
 mod ads;
+mod identity;
 mod listen;
 mod node;
 mod operator;
@@ -8,12 +11,17 @@ mod operator;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tonic::Status;
 
+use crate::access::{Access, Caller};
 use crate::fleet::Fleet;
+use crate::identities::rotation::Followers;
+use crate::identities::{Issuer, NodeTokens, Operators, Records};
 use crate::publish::Publisher;
 use crate::registry::Registry;
 use crate::store::Store;
 
+pub use accept::Tls;
 pub use listen::{Listening, ServeError, serve};
 
 /// What every service needs; cheap to clone.
@@ -27,6 +35,19 @@ pub struct Shared {
     pub ending: watch::Receiver<bool>,
     pub addresses: Arc<Vec<String>>,
     pub insecure: bool,
+    pub access: Arc<Access>,
+    /// None when nobody is asked who he is.
+    pub identities: Option<Identities>,
+}
+
+/// What the services of identities work on; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Identities {
+    pub issuer: Arc<Issuer>,
+    pub records: Arc<Records>,
+    pub tokens: Arc<NodeTokens>,
+    pub operators: Arc<Operators>,
+    pub followers: Arc<Followers>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -36,6 +57,19 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Returns when a stream of this caller must end, and with what status.
+    async fn until_end(&self, caller: &Caller) -> Status {
+        tokio::select! {
+            () = self.ended() => Status::unavailable("the control plane is shutting down"),
+            status = self.access.until_refused(caller) => status,
+        }
+    }
+
+    fn identities(&self) -> Result<&Identities, Status> {
+        let none = "this control plane runs with --plain: it has no certificate authority and knows nobody";
+        self.identities.as_ref().ok_or_else(|| Status::failed_precondition(none))
+    }
+
     /// Returns when the process ends.
     async fn ended(&self) {
         let mut ending = self.ending.clone();

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 use xds::proto::node::{NodeReport, ReportTaken, node_server};
 
 use super::Shared;
+use crate::access::Caller;
 
 /// Queues, interfaces, health results of one node: above what a host has, and small in memory for every node there is.
 const MAX_PARTS: usize = 8_192;
@@ -23,11 +24,12 @@ impl node_server::Node for Node {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
         let shared = self.0.clone();
+        let caller = shared.access.caller(&request)?;
         let mut reports = request.into_inner();
         tokio::spawn(async move {
             let taken = tokio::select! {
-                taken = take_all(&shared, &mut reports, &sender) => taken,
-                () = shared.ended() => Err(Status::unavailable("the control plane is shutting down")),
+                taken = take_all(&shared, &caller, &mut reports, &sender) => taken,
+                status = shared.until_end(&caller) => Err(status),
             };
             if let Err(status) = taken {
                 // The node may be gone already.
@@ -40,6 +42,7 @@ impl node_server::Node for Node {
 
 async fn take_all(
     shared: &Shared,
+    caller: &Caller,
     reports: &mut Streaming<NodeReport>,
     sender: &mpsc::Sender<Result<ReportTaken, Status>>,
 ) -> Result<(), Status> {
@@ -50,6 +53,7 @@ async fn take_all(
                 "a report names its node and has at most {MAX_PARTS} parts"
             )));
         }
+        shared.access.reports(caller, &report.node)?;
         let sequence = report.sequence;
         let changed =
             shared.fleet.on_report(report).map_err(|error| Status::resource_exhausted(error.to_string()))?;

@@ -10,6 +10,8 @@ use xds::operator::refusal;
 use xds::proto::control::{self as api, watch_event::Change as Kindof};
 
 use super::Shared;
+use crate::access::Caller;
+use crate::identities::Role;
 use crate::registry::{Action, Applied, ObjectError, RegistryError, key_of, parse_stored};
 use crate::store::{Change, Commit};
 
@@ -27,19 +29,26 @@ impl api::control_server::Control for Operator {
         &self,
         request: Request<api::ApplyRequest>,
     ) -> Result<Response<api::ApplyResponse>, Status> {
+        let caller = self.0.access.operator(&request, Role::Editor, "apply")?;
         let api::ApplyRequest { objects_json, dry_run } = request.into_inner();
-        let applied = self.0.registry.apply(objects_json, dry_run).await.map_err(to_status)?;
+        let applied = self.0.registry.apply(objects_json, dry_run).await.map_err(to_status);
+        if !dry_run {
+            self.note_applied(&caller, &applied);
+        }
+        let applied = applied?;
         let outcomes = applied.iter().map(to_outcome).collect::<Result<_, _>>()?;
         Ok(Response::new(api::ApplyResponse { outcomes }))
     }
 
     async fn get(&self, request: Request<api::GetRequest>) -> Result<Response<api::GetResponse>, Status> {
+        self.0.access.operator(&request, Role::Viewer, "get")?;
         let key = read_key(request.into_inner().key)?;
         let resource = self.0.registry.find(&key).await.map_err(to_status)?;
         Ok(Response::new(api::GetResponse { object_json: self.with_status(resource)? }))
     }
 
     async fn list(&self, request: Request<api::ListRequest>) -> Result<Response<api::ListResponse>, Status> {
+        self.0.access.operator(&request, Role::Viewer, "list")?;
         let api::ListRequest { kind, namespace } = request.into_inner();
         let kind = read_kind(&kind)?;
         let namespace = Some(namespace.as_str()).filter(|namespace| !namespace.is_empty());
@@ -53,8 +62,12 @@ impl api::control_server::Control for Operator {
         &self,
         request: Request<api::DeleteRequest>,
     ) -> Result<Response<api::DeleteResponse>, Status> {
+        let caller = self.0.access.operator(&request, Role::Editor, "delete")?;
         let key = read_key(request.into_inner().key)?;
-        self.0.registry.delete(&key).await.map_err(to_status)?;
+        let deleted = self.0.registry.delete(&key).await.map_err(to_status);
+        let outcome = deleted.as_ref().copied().map_err(Status::message);
+        self.0.access.note(&caller, "delete", vec![key.to_string()], outcome);
+        deleted?;
         Ok(Response::new(api::DeleteResponse {}))
     }
 
@@ -62,6 +75,7 @@ impl api::control_server::Control for Operator {
         &self,
         request: Request<api::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = self.0.access.operator(&request, Role::Viewer, "watch")?;
         let api::WatchRequest { kind, namespace } = request.into_inner();
         let watch = Watch { operator: self.clone(), kind: read_kind(&kind)?, namespace };
         let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
@@ -69,7 +83,7 @@ impl api::control_server::Control for Operator {
         tokio::spawn(async move {
             let watched = tokio::select! {
                 watched = watch.run(&sender) => watched,
-                () = shared.ended() => Err(Status::unavailable("the control plane is shutting down")),
+                status = shared.until_end(&caller) => Err(status),
             };
             if let Err(status) = watched {
                 // The watcher may be gone already.
@@ -79,7 +93,11 @@ impl api::control_server::Control for Operator {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn status(&self, _: Request<api::StatusRequest>) -> Result<Response<api::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<api::StatusRequest>,
+    ) -> Result<Response<api::StatusResponse>, Status> {
+        self.0.access.operator(&request, Role::Viewer, "status")?;
         let (revision, resources) = self.0.registry.list(None, None).await.map_err(to_status)?;
         Ok(Response::new(api::StatusResponse {
             build: env!("CARGO_PKG_VERSION").to_owned(),
@@ -89,11 +107,23 @@ impl api::control_server::Control for Operator {
             listening: self.0.addresses.to_vec(),
             nodes: self.0.fleet.status(),
             publish_error: self.0.publisher.failure(),
+            refusals: self.0.access.refusals.by_name().into_iter().collect(),
         }))
     }
 }
 
 impl Operator {
+    fn note_applied(&self, caller: &Caller, applied: &Result<Vec<Applied>, Status>) {
+        let changed = |applied: &Vec<Applied>| -> Vec<String> {
+            let changed = applied.iter().filter(|one| one.action != Action::Unchanged);
+            changed.map(|one| format!("{} {:?}", one.resource.key(), one.action)).collect()
+        };
+        match applied {
+            Ok(applied) => self.0.access.note(caller, "apply", changed(applied), Ok(())),
+            Err(status) => self.0.access.note(caller, "apply", Vec::new(), Err(status.message())),
+        }
+    }
+
     fn with_status(&self, mut resource: Resource) -> Result<String, Status> {
         resource.status = self.0.publisher.status(&resource.key());
         to_json(&resource)

@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use model::ServicePrefixes;
 use server::store::{MemoryStore, Store};
-use server::{Options, run};
+use server::{Options, Security, run};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Status;
-use tonic::transport::Channel;
 use xds::proto::control as api;
-use xds::proto::control::control_client::ControlClient;
 use xds::proto::node::NodeReport;
 
 /// Longer than anything here takes on a busy machine.
@@ -21,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Mesh {
     pub address: SocketAddr,
-    pub operator: ControlClient<Channel>,
+    pub operator: xds::operator::Client,
     end: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
 }
@@ -40,7 +38,8 @@ impl Mesh {
             v4: Some("10.96.0.0/16".parse().unwrap()),
             v6: Some("fd00:10:96::/112".parse().unwrap()),
         };
-        let options = Options { listen, unix: None, insecure: false, prefixes };
+        let options =
+            Options { listen, unix: None, insecure: false, prefixes, security: Security::Plain, audit: None };
         let (end, ended) = oneshot::channel::<()>();
         let (told, address) = oneshot::channel();
         let server = tokio::spawn(async move {
@@ -115,10 +114,10 @@ impl DataPlane {
                 drop(sender.send(table));
                 accepted
             };
-            let address = address.to_string();
+            let target = xds::target::Target::plain(&address.to_string()).unwrap();
             runtime.block_on(async {
                 tokio::select! {
-                    ran = xds::node::run(&address, &node, on_table, state) => drop(ran.unwrap()),
+                    never = xds::node::run(&target, &node, on_table, state) => match never {},
                     _ = ended => {}
                 }
             });
