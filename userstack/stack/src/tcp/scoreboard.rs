@@ -503,10 +503,26 @@ mod tests {
         assert_eq!((board.lost_bytes(), board.next_lost().is_none()), (0, true));
     }
 
+    #[test]
+    fn a_segment_that_was_sent_again_and_is_lost_again_is_the_next_to_be_sent() {
+        let mut board = sent_segments(4, Seq(0));
+        board.mark_lost_by_timeout(0, CLOCK.now);
+        for start in [0, 100] {
+            board.on_retransmitted(Seq(start), Seq(start + 100), CLOCK.now);
+        }
+        let (mut rack, mut option) = (Rack::new(Seq(0)), SackBlocks::default());
+        option.push(Seq(100), Seq(200));
+        board.mark_sacked(&option, (Seq(0), Seq(400)), &CLOCK, &mut rack, &mut Delivered::default());
+        board.detect_losses(&rack, 0, CLOCK.now);
+        assert_eq!(board.next_lost().map(|sent| sent.start), Some(Seq(0)));
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Ack(u32),
         Sack(u32, u32),
+        /// Selectively acknowledged, and what left before it is looked at (RACK).
+        Deliver(u32, u32),
         Lose(u64),
         Unlose,
         LoseFirst,
@@ -517,6 +533,7 @@ mod tests {
         let step = prop_oneof![
             (0u32..2100).prop_map(Step::Ack),
             (0u32..2100, 0u32..2100).prop_map(|(left, right)| Step::Sack(left, right)),
+            (0u32..2100, 0u32..400).prop_map(|(left, len)| Step::Deliver(left, left + len)),
             (0u64..1_000_020).prop_map(Step::Lose),
             Just(Step::Unlose),
             Just(Step::LoseFirst),
@@ -541,6 +558,13 @@ mod tests {
                     }
                     Step::Sack(left, right) => {
                         sack(&mut board, &[(base + left, base + right)], (unacked, base + 2000));
+                    }
+                    Step::Deliver(left, right) => {
+                        let mut option = SackBlocks::default();
+                        option.push(base + left, base + right);
+                        let span = (unacked, base + 2000);
+                        board.mark_sacked(&option, span, &CLOCK, &mut rack, &mut Delivered::default());
+                        board.detect_losses(&rack, 0, CLOCK.now);
                     }
                     Step::Lose(patience) => board.mark_lost_by_timeout(patience, CLOCK.now),
                     Step::Unlose => board.unmark_lost(),

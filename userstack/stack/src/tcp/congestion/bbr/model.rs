@@ -15,6 +15,9 @@ const CALM_LOST_SEGMENTS: u64 = 3;
 /// A round trip of so many hundredths of the least one shows a queue. It is more than the headroom that is left below a
 /// bound, so that a bound found with such a queue still fills the pipe.
 const QUEUED: u64 = 120;
+/// And so much more at least: what pace and hosts add to a short round trip by sending and looking in bursts of a
+/// millisecond is no queue (RFC 9406's MIN_RTT_THRESH, for the same reason).
+const QUEUED_LEAST_NANOS: u64 = 4_000_000;
 /// BBR.MinPipeCwnd
 const MIN_WINDOW_SEGMENTS: u64 = 4;
 /// C.send_quantum is what the pace carries in a millisecond, two segments at least and 64 KB at most; a window has room
@@ -54,7 +57,10 @@ impl Bbr {
 
     pub(super) fn is_queued(&self, acked: &Acked) -> bool {
         let least = self.round_trip.min;
-        acked.rtt_nanos.map_or(self.queued, |rtt| least != NONE && rtt > share(least, QUEUED))
+        let queued = |rtt: u64| {
+            least != NONE && rtt > share(least, QUEUED).max(least.saturating_add(QUEUED_LEAST_NANOS))
+        };
+        acked.rtt_nanos.map_or(self.queued, queued)
     }
 
     /// BBR.bw
