@@ -1,6 +1,6 @@
 //! `ringway node` and `ringway operator`: who may take part.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -68,8 +68,13 @@ pub async fn operator(reach: &Reach, command: Operator) -> Result<(), Problem> {
             print::out(&answer.token)
         }
         Operator::Certificate { name, role, write } => {
-            let pem = certify(&mut administration, name, role).await?;
-            keep(&write, &pem)
+            // First the file: a certificate that nobody can keep is not asked for.
+            let mut file = create(&write)?;
+            let written = match certify(&mut administration, name, role).await {
+                Ok(pem) => file.write_all(pem.as_bytes()).map_err(|error| unusable(&write, &error)),
+                Err(problem) => Err(problem),
+            };
+            written.inspect_err(|_| drop(std::fs::remove_file(&write)))
         }
         Operator::List => {
             let request = api::ListOperatorsRequest {};
@@ -104,11 +109,14 @@ async fn certify(
     Ok(encode::certificates_to_pem(&chain) + &key.to_pem())
 }
 
-fn keep(path: &Path, pem: &str) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| Problem::Usage(format!("{}: {error}", path.display()));
-    // A file that is there may be readable by others already.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map_err(failed)?;
-    file.write_all(pem.as_bytes()).map_err(failed)
+/// A new one: a file that is there may be readable by others already.
+fn create(path: &Path) -> Result<File, Problem> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+    created.map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::Usage(format!("{}: {error}", path.display()))
 }
 
 fn unix_now() -> u64 {

@@ -50,6 +50,13 @@ impl From<ConnectError> for Problem {
 
 impl From<Status> for Problem {
     fn from(status: Status) -> Problem {
+        // The connection broke, as it does where one side speaks TLS and the other does not.
+        let broken = std::error::Error::source(&status)
+            .filter(|source| source.is::<tonic::transport::Error>())
+            .map(xds::endpoint::innermost);
+        if let Some(why) = broken {
+            return Problem::Unreachable(format!("the connection broke before there was an answer: {why}"));
+        }
         match status.code() {
             Code::Unavailable => {
                 Problem::Unreachable(format!("the control plane went away: {}", status.message()))

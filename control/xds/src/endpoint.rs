@@ -46,7 +46,7 @@ pub fn is_unix(address: &str) -> bool {
 }
 
 /// The last cause of an error says most ("Connection refused"), the first least ("transport error").
-pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;

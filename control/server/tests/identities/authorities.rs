@@ -182,9 +182,10 @@ async fn a_root_is_replaced_while_two_are_trusted_and_nodes_renew_between() {
         tokio::spawn(
             async move { xds::identity::follow_trust(&following, |state| drop(told.send(state))).await },
         );
+    // Before that it is connected to nobody, and the rotation would not wait for it to take the new root.
+    let first = states.recv().await.unwrap().generation;
     let renewing = node.clone();
     let renewing = tokio::spawn(async move {
-        let first = states.recv().await.unwrap().generation;
         let mut most_roots = 0;
         while let Some(state) = states.recv().await {
             most_roots = most_roots.max(state.bundles[0].roots.len());
